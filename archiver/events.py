@@ -1,7 +1,7 @@
 """Events of a run, as frozen types. The library passes them to observers; it never prints."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
@@ -142,6 +142,12 @@ class Advanced:
     position: int
     fetched: int
     network: Network | None
+
+    def after(self, before: object) -> Self | None:
+        """One event in place of two; None if they cannot be one."""
+        if not isinstance(before, Advanced) or before.network is not self.network:
+            return None
+        return replace(self, fetched=before.fetched + self.fetched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +378,11 @@ class FileWorkedOn:
     position: int
     total: int
     unit: str = "B"
+
+    def after(self, before: object) -> Self | None:
+        """One event in place of two; None if they cannot be one."""
+        is_same = isinstance(before, FileWorkedOn) and before.key == self.key
+        return self if is_same else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ class RetryTable:
     )
     # Engines
     lost_worker: RetryRule = RetryRule(
-        "a file whose worker died; from the second time on alone on its worker", attempts=3
+        "a task whose worker died; from the second time on alone on its worker", attempts=3
     )
     unheard: RetryRule = RetryRule(
         "giving work to workers again that heard nothing of the coordinator; progress resets the "

@@ -32,7 +32,7 @@ from archiver.logs import record
 from archiver.model import Stored, Transfer
 from archiver.retry import RETRIES
 from archiver.stores.base import Leftover, Store
-from archiver.stores.scope import WHOLE
+from archiver.stores.scope import WHOLE, other_archive
 from archiver.times import format_iso
 from archiver.version import __version__
 
@@ -72,6 +72,8 @@ class Archive:
         # Whether this run found an archive here, if only to read it. If it is gone later, as with a
         # disk that is not mounted any more, none is begun in its place.
         self._was_here = False
+        # The document that says what archive it is, as the run has read it.
+        self._format: bytes | None = None
         # One task of this process at a time: they need not wait for each other's lock.
         self._at_beginning: Final = asyncio.Lock()
 
@@ -258,6 +260,16 @@ class Archive:
             hint=f"where only {layout.FORMAT_KEY} was lost, a pull with --create writes it again",
         )
 
+    async def check_same(self) -> None:
+        """In another process than that of the run, which sent this archive there. Raises
+        UnusableCluster for another archive than the run's, StoreError."""
+        if await self.store.read(layout.FORMAT_KEY) != self._format:
+            raise other_archive(self.store)
+
+    def __reduce__(self) -> tuple[Callable[..., "Archive"], tuple[object, ...]]:
+        """For another process, which only reads it."""
+        return _elsewhere, (self.store.elsewhere(), self._format)
+
     async def check_format(self) -> bool:
         """Whether there is an archive here. Raises UnsupportedFormat for one that this version
         does not know, DamagedArchive, StoreError."""
@@ -265,6 +277,7 @@ class Archive:
             data = await self.store.read(layout.FORMAT_KEY)
             if data is None:
                 return False
+            self._format = data
             number = parse(layout.FORMAT_KEY, data).number("format", least=1)
         except BadDocument as error:
             raise DamagedArchive(
@@ -317,6 +330,12 @@ def is_format(data: bytes) -> bool:
         return parse(layout.FORMAT_KEY, data).number("format", least=1) > 0
     except BadDocument:
         return False
+
+
+def _elsewhere(open_store: Callable[[], Store], read: bytes | None) -> Archive:
+    archive = Archive(open_store())
+    archive._format = read  # noqa: SLF001
+    return archive
 
 
 async def check_apart(source: Archive, target: Archive) -> None:

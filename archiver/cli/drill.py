@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.engines import crew_of, engine_options, patience_of
 from archiver.cli.options import command, option, output_options, shard_option
 from archiver.cli.params import (
     LATEST,
@@ -92,6 +93,7 @@ _PATH = CleanPath()
 )  # fmt: skip
 @option("--junit", type=_PATH, metavar="FILE", help="Also write JUnit XML to this file.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
+@engine_options
 @lock_option("10m")
 @bucket_options
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
@@ -116,7 +118,7 @@ def drill(place: str, **given: Any) -> None:
         lambda: _drill(place, given, last),
         last=last,
         verbose=given["verbose"],
-        patience=10.0,  # it has large files to remove
+        patience=patience_of(given, inline=10.0),  # it has large files to remove
         on_interrupt="servers and files are removed, and no evidence is written",
     )
 
@@ -135,7 +137,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     from archiver.stores.local.disk import store_errors
 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
-    options = _options(given)
+    options, crew = _options(given), crew_of(given)
     directory = given["directory"]
     await _check_places(given)
     programs = await find(given["servers"])
@@ -147,6 +149,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
                 programs,
                 options,
                 evidence_directory=directory and await in_thread(directory.absolute),
+                open_crew=crew,
                 observer=_observing(progress, QUIET if given["quiet"] else given["verbose"]),
             )
         finally:

@@ -1,4 +1,4 @@
-"""Options that say where downloads run: in this process, or in those of a cluster."""
+"""Options that say where work is done: in this process, or in those of a cluster."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -9,6 +9,8 @@ from archiver.errors import UsageError
 
 if TYPE_CHECKING:
     from archiver.engines.base import OpenEngine
+    from archiver.engines.dask.cluster import Cluster
+    from archiver.jobs import OpenCrew
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +35,7 @@ def engine_options(command: F) -> F:
             "--engine",
             type=Word(["inline", "dask"]),
             default="inline",
-            help="Where to download: in this process, or in those of a dask cluster.",
+            help="Where to work: in this process, or in those of a dask cluster.",
         ),
     ):
         command = decorate(command)
@@ -41,30 +43,53 @@ def engine_options(command: F) -> F:
 
 
 def engine_of(given: Mapping[str, Any]) -> "OpenEngine":
-    """The engine that the options choose. Raises UsageError."""
+    """What downloads, by the options. Raises UsageError."""
+    cluster = _cluster(given)
+    if cluster is None:
+        from archiver.engines.inline import inline
+
+        return inline
+    from archiver.engines.dask.pulling import dask
+
+    return dask(cluster)
+
+
+def crew_of(given: Mapping[str, Any]) -> "OpenCrew":
+    """What does the jobs of a run that reads an archive, by the options. Raises UsageError."""
+    from archiver.jobs import here
+
+    cluster = _cluster(given)
+    if cluster is None:
+        return here
+    from archiver.engines.dask.crew import dask_crew
+
+    return dask_crew(cluster)
+
+
+def _cluster(given: Mapping[str, Any]) -> "Cluster | None":
+    """The cluster to work in; None for this process."""
     scheduler, processes = given["scheduler"], given["processes"]
     if given["engine"] == "inline":
         if scheduler is not None or processes is not None:
             raise UsageError("--scheduler and --processes need --engine dask")
-        from archiver.engines.inline import inline
-
-        return inline
+        return None
     if (scheduler is None) == (processes is None):
         raise UsageError("--engine dask needs either --scheduler or --processes")
     try:
         import distributed  # noqa: F401
 
         from archiver.engines.dask.cluster import Cluster
-        from archiver.engines.dask.coordinator import dask
     except ImportError as error:
         # Not by its name: on PyPI that is somebody else's.
         hint = "run pip install '.[dask]' in a checkout of archiver"
         raise UsageError(f"--engine dask: {error}", hint=hint) from None
-    return dask(Cluster(scheduler, processes or 0))
+    return Cluster(scheduler, processes or 0)
 
 
-def patience_of(given: Mapping[str, Any]) -> float:
-    """For how many seconds a run may end after it was interrupted."""
+def patience_of(given: Mapping[str, Any], inline: float | None = None) -> float:
+    """For how many seconds a run may end after it was interrupted: in this process ``inline``, or
+    as long as most."""
     from archiver.cli.run import PATIENCE_SECONDS
 
-    return PATIENCE_SECONDS if given["engine"] == "inline" else _CLUSTER_PATIENCE_SECONDS
+    inline = PATIENCE_SECONDS if inline is None else inline
+    return inline if given["engine"] == "inline" else _CLUSTER_PATIENCE_SECONDS

@@ -256,31 +256,38 @@ class WorkProgress(Protocol):
         ...
 
 
-class _Set:
-    """Progress within the current set, in bytes: each step of a file counts for its share."""
+class _Sets:
+    """Progress within the sets that are under way, in bytes: each step of a file counts for its
+    share. There is one at a time, unless several processes drill."""
 
     def __init__(self) -> None:
         self.name = ""
-        self.size = 0
         self.doing = ""
-        self._left = 0
-        self._share = 0.0
+        # By the keys of sets and files: a set whose worker died begins anew.
+        self._sizes: Final[dict[str, int]] = {}
+        self._done: Final[dict[str, float]] = {}
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes.values())
 
     @property
     def position(self) -> int:
-        return min(self.size, self._left + int(self._share))
+        return min(self.size, int(sum(self._done.values())))
 
     def observe(self, event: events.Work) -> None:
         match event:
-            case events.SetBegun(_, number, of, _, size):
+            case events.SetBegun(key, number, of, _, size):
+                if self.position == self.size:
+                    self._sizes.clear()
+                    self._done.clear()
                 self.name = f"set {number} of {of}" if of > 1 else "all"
-                self.size, self._left, self._share, self.doing = size, 0, 0.0, ""
+                self._sizes[key], self.doing = size, ""
             case events.FileWorkedOn(key, size, step, number, of, position, total):
                 self.doing = f"{step} {key}"
-                self._share = size * (number - 1 + position / max(total, 1)) / of
-            case events.FileLeft(_, size):
-                self._left += size
-                self._share, self.doing = 0.0, ""
+                self._done[key] = size * (number - 1 + position / max(total, 1)) / of
+            case events.FileLeft(key, size):
+                self._done[key], self.doing = size, ""
 
 
 class WorkLog:
@@ -288,7 +295,7 @@ class WorkLog:
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet: Final = quiet
-        self._set: Final = _Set()
+        self._set: Final = _Sets()
         self._clock: Final = clock
         self._began = self._printed_at = clock()
 
@@ -312,7 +319,7 @@ class WorkBars:
     """A bar for the set and one for the current step of a file."""
 
     def __init__(self) -> None:
-        self._set: Final = _Set()
+        self._set: Final = _Sets()
         self._bars: Final[list[tqdm[NoReturn]]] = []
         self._step: tuple[str, str] | None = None
 

@@ -262,6 +262,8 @@ async def _to_its_end(
 
 def _unexpected(error: Exception, verbose: int) -> Ended:
     """In an ``except`` block."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        [error] = error.exceptions
     why = f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where"
     ended = Ended(1, say(why))
     _trace(verbose)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.engines import crew_of, engine_options, patience_of
 from archiver.cli.options import (
     allow_host_option,
     command,
@@ -73,7 +74,8 @@ _SOURCE = "source"
 @endpoint_option
 @way_options
 @allow_host_option
-@option("--workers", type=Count(1, 32), default=4, help="Files to read at once.")
+@option("--workers", type=Count(1, 256), default=4, help="Files to read at once.")
+@engine_options
 @option("--progress/--no-progress", default=True, help="Show a bar on a terminal, lines in a log.")
 @lock_option("0s")
 @keeping_options
@@ -103,6 +105,7 @@ def verify(place: str, **given: Any) -> None:
         last=last,
         verbose=given["verbose"],
         on_interrupt="run it again with --since-verified to resume",
+        patience=patience_of(given),
     )
 
 
@@ -133,7 +136,7 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     store = store_at(place, given)
     check_keeping(store, given)
     archive = Archive(store, lock_wait=given["lock_wait"])
-    options = _options(given)
+    options, crew = _options(given), crew_of(given)
     await _check_supplier(archive, given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     printed: list[Printed] = []
@@ -141,7 +144,7 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     began = time.monotonic()
     summary: VerifySummary | None = None
     try:
-        summary = await verify_archive(archive, options, observe)
+        summary = await verify_archive(archive, options, observe, crew)
         if given["repair_from"] and summary.findings:
             try:
                 summary = await _repair(archive, summary, options, given, observe)

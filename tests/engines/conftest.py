@@ -1,4 +1,4 @@
-"""Pulls by a cluster: a vendor with some dozens of files, and the command as a process."""
+"""Commands with a cluster: a vendor with some dozens of files, and the command as a process."""
 
 import asyncio
 import hashlib
@@ -41,8 +41,8 @@ def originals(files: Path) -> dict[str, str]:
 
 
 @dataclass
-class Pull:
-    """A pull that runs, and the lines of JSON that it has written."""
+class Run:
+    """A command that runs, and the lines of JSON that it has written."""
 
     process: asyncio.subprocess.Process
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Pull:
         return sum(line["event"] == event for line in self.lines)
 
 
-Start = Callable[..., Awaitable[Pull]]
+Start = Callable[..., Awaitable[Run]]
 
 
 @pytest.fixture
@@ -75,15 +75,13 @@ def worker_environ() -> dict[str, str]:
 
 
 @pytest.fixture
-async def start(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start ``archiver pull`` into a place."""
+async def start_any(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a command of archiver."""
     async with AsyncExitStack() as stack:
 
-        async def started(place: str | Path, *args: str, **environ: str) -> Pull:
+        async def started(*args: str | Path, **environ: str) -> Run:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE,
-                "--to", str(place), "--endpoint", emulator.endpoint, "--json",
-                "--range", "2000-01-01..2099-12-31", *args,
+                sys.executable, "-m", "archiver", *map(str, args), "--json",
                 cwd=tmp_path, stdout=-1, stderr=-1, limit=2**20, start_new_session=True,
                 env={
                     **os.environ, "PYTHONPATH": str(ROOT), **environ,
@@ -98,9 +96,22 @@ async def start(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Start]:
                     await process.wait()
 
             stack.push_async_callback(end)
-            return Pull(process)
+            return Run(process)
 
         yield started
+
+
+@pytest.fixture
+def start(emulator: Emulator, start_any: Start) -> Start:
+    """Start ``archiver pull`` into a place."""
+
+    async def started(place: str | Path, *args: str, **environ: str) -> Run:
+        return await start_any(
+            "pull", "--instance", INSTANCE, "--to", place, "--endpoint", emulator.endpoint,
+            "--range", "2000-01-01..2099-12-31", *args, **environ,
+        )  # fmt: skip
+
+    return started
 
 
 @pytest.fixture

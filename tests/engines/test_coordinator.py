@@ -15,10 +15,11 @@ from archiver import events
 from archiver.archive.archive import Archive
 from archiver.concurrency import task_group
 from archiver.engines.dask import coordinator
-from archiver.engines.dask.coordinator import Dask
+from archiver.engines.dask.coordinator import Coordinator
 from archiver.engines.dask.line import Line
-from archiver.engines.dask.messages import Result, Work
+from archiver.engines.dask.messages import Result, Task
 from archiver.engines.dask.places import Place
+from archiver.engines.dask.pulling import Dask
 from archiver.errors import BackupFailed, ClusterLost
 from archiver.model import Backup, BackupType, SourceName, Status, Transfer
 from archiver.retry import RETRIES
@@ -38,7 +39,7 @@ def transfer_of(name: str) -> Transfer:
     return Transfer(replace(BACKUP, backup_id=name), stem, stem)
 
 
-class Scripted(Dask):
+class Scripted(Coordinator):
     """Its workers end their tasks as a script says, and then with what they should."""
 
     def __init__(self, *given: Any) -> None:
@@ -52,8 +53,8 @@ class Scripted(Dask):
         self.opened.append(place)
         return Line()
 
-    async def _result_at(self, place: Place, work: Work) -> Result | None:
-        [transfer] = work.transfers
+    async def _result_at(self, place: Place, task: Task) -> Result | None:
+        [transfer] = task.job.transfers
         name = transfer.backup.backup_id
         self.lines.setdefault(name, []).append(place.line)
         if name in self.goes_on:
@@ -61,7 +62,7 @@ class Scripted(Dask):
         if script := self.script.get(name):
             return script.pop(0)
         stored: Any = SimpleNamespace()
-        return Result(((transfer, stored),))
+        return Result((transfer, stored))
 
 
 @pytest.fixture
@@ -70,12 +71,18 @@ def seen() -> list[events.Event]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, seen: list[events.Event]) -> Scripted:
-    client = SimpleNamespace(status="running", scheduler_comm=object())
+def engine(tmp_path: Path, seen: list[events.Event]) -> Dask:
+    relist: Any = None
     archive = Archive(LocalStore(tmp_path / "archive"))
-    engine = Scripted(client, None, archive, TransferOptions(), 2, seen.append, None)
-    engine._places.update({"a": 2})
-    return engine
+    return Dask(relist, archive, TransferOptions(), 2, seen.append)
+
+
+@pytest.fixture
+def cluster(engine: Dask, seen: list[events.Event]) -> Scripted:
+    client = SimpleNamespace(status="running", scheduler_comm=object())
+    engine.coordinator = made = Scripted(client, engine, seen.append, None)
+    made.places.update({"a": 2})
+    return made
 
 
 def attempts(seen: Iterable[events.Event]) -> list[int]:
@@ -83,83 +90,87 @@ def attempts(seen: Iterable[events.Event]) -> list[int]:
 
 
 async def test_what_a_worker_gave_up_is_tried_again_and_blames_no_backup(
-    engine: Scripted, seen: list[events.Event]
+    engine: Dask, cluster: Scripted, seen: list[events.Event]
 ) -> None:
     given_up = 2 * RETRIES.lost_worker.attempts
-    engine.script["x"] = [DIED, DIED] + [GIVEN_UP] * given_up
+    cluster.script["x"] = [DIED, DIED] + [GIVEN_UP] * given_up
     transfer, _ = await engine.one(transfer_of("x"))
     assert transfer.backup.backup_id == "x"
     assert attempts(seen) == [1, 2] + [2] * given_up
 
 
-async def test_deaths_are_counted(engine: Scripted) -> None:
-    engine.script["x"] = [DIED] * RETRIES.lost_worker.attempts
+async def test_deaths_are_counted(engine: Dask, cluster: Scripted) -> None:
+    cluster.script["x"] = [DIED] * RETRIES.lost_worker.attempts
     with pytest.raises(BackupFailed, match="3 workers died"):
         await engine.one(transfer_of("x"))
 
 
 async def test_a_run_that_no_worker_hears_ends(
-    engine: Scripted, monkeypatch: pytest.MonkeyPatch
+    engine: Dask, cluster: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter(range(0, 10_000, 100))
     monkeypatch.setattr(coordinator, "boot_clock", lambda: next(now))
-    engine.script["x"] = [GIVEN_UP] * 3  # for 200 s
+    cluster.script["x"] = [GIVEN_UP] * 3  # for 200 s
     await engine.one(transfer_of("x"))
-    engine.script["x"] = [GIVEN_UP] * 3
+    cluster.script["x"] = [GIVEN_UP] * 3
     await engine.one(transfer_of("x"))
-    engine.script["x"] = [GIVEN_UP] * 10
+    cluster.script["x"] = [GIVEN_UP] * 10
     with pytest.raises(ClusterLost, match="no worker hears this process"):
         await engine.one(transfer_of("x"))
-    assert len(engine.script["x"]) == 5
+    assert len(cluster.script["x"]) == 5
 
 
-async def test_a_worker_is_opened_anew_once_for_all_that_it_gave_up(engine: Scripted) -> None:
+async def test_a_worker_is_opened_anew_once_for_all_that_it_gave_up(
+    engine: Dask, cluster: Scripted
+) -> None:
     """Opening it stops what it does."""
-    engine.script = {"x": [GIVEN_UP], "y": [GIVEN_UP]}
-    engine.goes_on["y"] = anyio.Event()
+    cluster.script = {"x": [GIVEN_UP], "y": [GIVEN_UP]}
+    cluster.goes_on["y"] = anyio.Event()
     async with task_group() as group:
         group.start_soon(engine.one, transfer_of("y"))
         await anyio.wait_all_tasks_blocked()
         await engine.one(transfer_of("x"))
-        engine.goes_on["y"].set()
-    first, second = engine.lines["x"]
-    assert engine.lines["y"] == [first, second]
-    assert len(engine.opened) == 2
+        cluster.goes_on["y"].set()
+    first, second = cluster.lines["x"]
+    assert cluster.lines["y"] == [first, second]
+    assert len(cluster.opened) == 2
 
 
-async def test_a_connection_that_dask_has_made_anew_ends_the_run(engine: Scripted) -> None:
+async def test_a_connection_that_dask_has_made_anew_ends_the_run(
+    engine: Dask, cluster: Scripted
+) -> None:
     """The scheduler has forgotten the tasks, and who listens to the workers."""
-    engine._client.scheduler_comm = object()
+    cluster._client.scheduler_comm = object()
     with pytest.raises(ClusterLost):
         await engine.one(transfer_of("x"))
 
 
 async def test_a_cluster_whose_workers_cannot_be_reached_has_none(
-    engine: Scripted, monkeypatch: pytest.MonkeyPatch
+    cluster: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ncores() -> dict[str, int]:
         return {"a": 2}
 
-    engine._client.scheduler = SimpleNamespace(ncores=ncores)
-    engine._places.all[0].gone.set()
+    cluster._client.scheduler = SimpleNamespace(ncores=ncores)
+    cluster.places.all[0].gone.set()
     at_once = replace(RETRIES, no_worker=replace(RETRIES.no_worker, total=0.0))
     monkeypatch.setattr(coordinator, "RETRIES", at_once)
     monkeypatch.setattr(coordinator, "_LOOK_SECONDS", 0.01)
     with anyio.fail_after(10):
-        await engine._watch()
+        await cluster._watch()
     with pytest.raises(ClusterLost, match="the cluster has no worker"):
-        engine._check()
+        cluster._check()
 
 
-async def test_the_work_of_a_worker_that_asks_nothing_is_given_to_others(engine: Scripted) -> None:
-    engine._group = SimpleNamespace(start_soon=lambda *_: None)  # type: ignore[misc,assignment]
-    engine._places.update({"a": 1, "b": 1, "c": 1})
-    silent, asking, idle = engine._places.all
+async def test_the_work_of_a_worker_that_asks_nothing_is_given_to_others(cluster: Scripted) -> None:
+    cluster._group = SimpleNamespace(start_soon=lambda *_: None)  # type: ignore[misc,assignment]
+    cluster.places.update({"a": 1, "b": 1, "c": 1})
+    silent, asking, idle = cluster.places.all
     for place in (silent, asking):
         place.at_work, place.line = 1, Line()
     for _ in range(coordinator._MOST_SILENT_LOOKS + 1):
         assert not silent.gone.is_set()
-        asked = {"run": engine._run, "worker": asking.address, "question": b""}
-        engine._heard((0.0, asked))
-        engine._leave_the_silent()
+        asked = {"run": cluster._run, "worker": asking.address, "question": b""}
+        cluster._heard((0.0, asked))
+        cluster._leave_the_silent()
     assert [place.gone.is_set() for place in (silent, asking, idle)] == [True, False, False]

@@ -232,7 +232,7 @@ async def test_a_backup_that_kills_workers_is_named_and_the_others_come(
     pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
     code, err = await pull.end()
     assert code == 1, err + cluster.log
-    assert "3 workers died while they downloaded it" in err
+    assert "3 workers died while they worked on it" in err
     assert pull.count("failed") == 1
     assert pull.count("archived") == FILES - 1
     del originals[poison]

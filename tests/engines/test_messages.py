@@ -9,8 +9,9 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from archiver import errors, events
+from archiver.engines.dask.downloading import Download
 from archiver.engines.dask.line import Line
-from archiver.engines.dask.messages import Outbox, Work, without_urls
+from archiver.engines.dask.messages import Outbox, without_urls
 from archiver.errors import ArchiverError
 from archiver.model import Backup, BackupType, Network, SourceName, Status, Transfer
 from archiver.secret import Secret
@@ -52,8 +53,8 @@ def test_the_progress_of_each_file_is_summed_up_between_its_other_events() -> No
 def test_a_task_with_a_url_cannot_be_sent() -> None:
     transfer = Transfer(BACKUP, "r-a/2026/11/x", "r-a/2026/11/x")
     with pytest.raises(TypeError, match="a secret cannot be pickled"):
-        pickle.dumps(Work("run", (transfer,), is_batch=False))
-    bare = Work("run", (without_urls(transfer),), is_batch=False)
+        pickle.dumps(Download((transfer,), is_batch=False))
+    bare = Download((without_urls(transfer),), is_batch=False)
     assert pickle.loads(pickle.dumps(bare)) == bare
 
 

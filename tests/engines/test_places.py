@@ -69,3 +69,10 @@ async def test_who_does_not_wait_any_more_takes_nothing() -> None:
         await waiting
     places.update({"a": 1})
     assert (await places.take()).at_work == 1
+
+
+def test_workers_of_one_machine_are_counted() -> None:
+    places = Places()
+    places.update({"tls://10.0.0.1:1": 1, "tls://10.0.0.1:2": 1, "tls://10.0.0.2:1": 1})
+    counts = {place.address: places.on_machine_of(place) for place in places.all}
+    assert counts == {"tls://10.0.0.1:1": 2, "tls://10.0.0.1:2": 2, "tls://10.0.0.2:1": 1}

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from archiver.concurrency import in_thread
-from archiver.engines.dask import worker
+from archiver.engines.dask import downloading, worker
+from archiver.engines.dask.downloading import Download, Downloads, Given, OpenDownloads
 from archiver.engines.dask.line import Line
-from archiver.engines.dask.messages import Answer, Question, Requested, Result, Settings, Work
+from archiver.engines.dask.messages import Answer, Question, Requested, Result, Settings
 from archiver.engines.dask.worker import _Run
 from archiver.errors import BackupGone
 from archiver.logs import REQUESTS, record_request
@@ -40,7 +41,7 @@ class Coordinator:
         self._line, other, self._is_made = Line(), Line(), threading.Event()
         self._line.connect(other.public)
         other.connect(self._line.public)
-        settings = Settings(store.elsewhere(), TransferOptions(), 1)
+        settings = Settings(OpenDownloads(store.elsewhere(), TransferOptions(), 1))
         self.run = _Run(other, self._line.pack(settings), self._tell, lambda _: None)
         self._is_made.set()
 
@@ -49,15 +50,20 @@ class Coordinator:
 
     def _answer(self, question: Question) -> None:
         self._is_made.wait()
-        loans = {scope: self._store.loan(scope) for scope in question.scopes}
-        gone = {identity: BackupGone("gone") for identity in question.wanted}
-        self.run.answered(self._line.pack(Answer(question.number, loans, gone, None)))
+        asked = question.asked
+        loans = {scope: self._store.loan(scope) for scope in asked.scopes}
+        gone = {identity: BackupGone("gone") for identity in asked.backups}
+        given = Given(loans, gone, None)
+        self.run.answered(self._line.pack(Answer(question.number, given)))
 
     async def fetch(self, instance: str) -> Result:
         stem = f"{instance}/2026/11/20261101T000000Z-1"
         backup = replace(BACKUP, instance_id=instance)
-        work = Work("run", (Transfer(backup, stem, stem),), is_batch=False)
-        return await in_thread(self.run.fetch, work)
+        job = Download((Transfer(backup, stem, stem),), is_batch=False)
+        sealed = self._line.pack((job, frozenset([backup.identity])))
+        returned = await in_thread(self.run.work, sealed)
+        result: Result = self._line.unpack(returned) if returned else Result(is_abandoned=True)
+        return result
 
 
 @pytest.fixture
@@ -77,12 +83,14 @@ async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
 async def test_what_is_known_of_instances_that_are_done_is_bounded(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_MOST_LENT", 2)
+    monkeypatch.setattr(downloading, "_MOST_LENT", 2)
     for number in (0, 1, 2, 3, 2, 0):
         result = await coordinator.fetch(f"r-{number}")
         assert isinstance(result.error, BackupGone)
-    assert list(coordinator.run._lent) == ["r-2", "r-3", "r-0"]
-    assert not coordinator.run._scopes
+    downloads = coordinator.run._does
+    assert isinstance(downloads, Downloads)
+    assert list(downloads._lent) == ["r-2", "r-3", "r-0"]
+    assert not downloads._scopes
 
 
 async def test_a_task_that_comes_in_the_moment_of_the_end_does_not_wait_for_ever(
@@ -106,10 +114,10 @@ async def test_a_task_that_comes_in_the_moment_of_the_end_does_not_wait_for_ever
 async def test_an_unforeseen_error_is_not_taken_for_a_death(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> object:
+    def fail(*_: object) -> object:
         raise TimeoutError("unforeseen")
 
-    monkeypatch.setattr(coordinator.run, "_fetch", fail)
+    monkeypatch.setattr(coordinator.run, "_do", fail)
     with pytest.raises(RuntimeError, match="unforeseen"):
         await coordinator.fetch("r-0")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver.events import Work
+from archiver.events import Retrying, Work
 from archiver.report.chain import Finding
 from archiver.report.evidence import FileEvidence, SetEvidence
 
@@ -139,5 +139,6 @@ DrillEvent = (
     | FromTheFuture
     | ClockSetBack
     | ServerIsRoot
+    | Retrying
 )
 Observer = Callable[[DrillEvent | Work], None]

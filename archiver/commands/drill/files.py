@@ -93,7 +93,7 @@ class FileDrill:
             trial = await self._load(record, copied, scratch, assertions)
             elapsed = timedelta(seconds=max(0.0, self.clock() - ticks))
         except ArchiverError as error:
-            return _failed(record, error)
+            return failed_file(record, error)
         # Compare the counts of our own parser with those of the server, and judge.
         census = trial.decisive.census
         found = None
@@ -203,7 +203,7 @@ def _cut_back(path: Path, inspection: rdb.Inspection) -> None:
             os.truncate(path, inspection.log.good_until)
 
 
-def _failed(record: Record, error: ArchiverError) -> DrilledFile:
+def failed_file(record: Record, error: ArchiverError) -> DrilledFile:
     """The result for a file that no server has tried to load: it fails if it is damaged."""
     outcome = Outcome.FAIL if isinstance(error, IntegrityError) else Outcome.UNTRIED
     return DrilledFile(

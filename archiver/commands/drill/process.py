@@ -93,13 +93,15 @@ class MemoryGuard:
 
     It runs in a thread, so that it works even while the event loop is busy. RLIMIT_AS is no
     alternative: it counts address space, of which an allocator reserves more than it uses. Without
-    a limit, it uses a share of the available memory; if that is unknown, there is no guard.
+    a limit, it uses a share of the available memory, where ``share`` servers run at once; if that
+    is unknown, there is no guard.
     """
 
-    def __init__(self, process: ServerProcess, limit: int | None) -> None:
+    def __init__(self, process: ServerProcess, limit: int | None, share: int = 1) -> None:
         self.limit = limit or 0
         self.exceeded: int | None = None  # bytes in use when the process was killed
         self._process = process
+        self._share = share
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory guard", daemon=True)
         self._thread.start()
@@ -114,7 +116,7 @@ class MemoryGuard:
             available = available_memory()
             if available is None:
                 return
-            self.limit = int(available * _MEMORY_SHARE)
+            self.limit = int(available * _MEMORY_SHARE / self._share)
         while not self._stopped.wait(_GUARD_SECONDS):
             used = self._process.memory()
             if used > self.limit:

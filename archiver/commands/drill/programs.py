@@ -13,7 +13,7 @@ from subprocess import DEVNULL, STDOUT
 import anyio
 
 from archiver.concurrency import in_thread
-from archiver.errors import UsageError
+from archiver.errors import UnusableCluster, UsageError
 from archiver.model import Kind
 from archiver.rdb.magic import (
     MAGIC_BYTES,
@@ -125,6 +125,17 @@ async def find(given: Sequence[Path] = ()) -> list[ServerProgram]:
                 hint="give the path of a redis-server or valkey-server",
             )
     return programs
+
+
+async def check_programs(programs: Sequence[ServerProgram]) -> None:
+    """In another process than that of the drill: raises UnusableCluster unless the same programs
+    are here."""
+    for program in programs:
+        if await _ask(program.path, program.ships_from) != program:
+            raise UnusableCluster(
+                f"{program.path} is not {program} here",
+                hint="install the same servers on all machines, and name them with --server",
+            )
 
 
 def able_to_load(program: ServerProgram, magic: str, version: int | None) -> Ability:

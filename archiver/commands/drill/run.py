@@ -14,8 +14,7 @@ from pathlib import Path
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.contents import instances
-from archiver.archive.folders import confirm_logs, list_folders
-from archiver.commands.drill import workdir
+from archiver.archive.folders import Folder, confirm_logs, list_folders
 from archiver.commands.drill.conclusion import draft_evidence
 from archiver.commands.drill.events import (
     ArchiveNotWritable,
@@ -26,22 +25,22 @@ from archiver.commands.drill.events import (
     EvidenceIncomplete,
     NotCompared,
     Observer,
-    ScratchNotRemoved,
-    ScratchRemoved,
 )
 from archiver.commands.drill.history import History
 from archiver.commands.drill.ledger import FiledEvidence, Ledger
 from archiver.commands.drill.options import DrillOptions, Wanted
 from archiver.commands.drill.programs import ServerProgram, no_programs
 from archiver.commands.drill.selection import choose_sets
+from archiver.commands.drill.set_trial import OpenSetTrial, sweep
 from archiver.commands.drill.sets import CLOCK_SECONDS, SetDrill
 from archiver.commands.drill.words import OF_DRILLS
-from archiver.concurrency import in_thread
+from archiver.concurrency import for_each
 from archiver.errors import ArchiverError, worst_exit_code
+from archiver.jobs import OpenCrew, here
 from archiver.logs import logged
 from archiver.report import evidence
 from archiver.report.chain import Finding
-from archiver.report.evidence import Evidence
+from archiver.report.evidence import Evidence, SetEvidence
 from archiver.shards import EmptyShard
 
 
@@ -76,10 +75,12 @@ async def drill(
     options: DrillOptions | None = None,
     *,
     evidence_directory: Path | None = None,
+    open_crew: OpenCrew = here,
     observer: Observer = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Drilled:
-    """Choose sets, restore and load each, judge it, and write the evidence.
+    """Choose sets, restore and load each, judge it, and write the evidence. ``open_crew`` restores
+    and loads them: by default this process, one after the other.
 
     A set that does not pass is a result, not an error. Raises NoSuchBackup, EmptyShard, UsageError
     if there is no archive or no server, or no set can have a given name, StoreError, and
@@ -101,15 +102,32 @@ async def drill(
     instances = {one.instance_id for one in chosen}
     last_keys = await _last_keys(ledger.history, instances, options, unreadable, observer)
     acknowledged = await _acknowledged(archive, options, selection.instances)
-    await _sweep(options.scratch, observer)
-    drilling = SetDrill(archive, programs, options, folders, last_keys, began, clock, observer)
-    sets = [await drilling.drill(one, number, len(chosen)) for number, one in enumerate(chosen, 1)]
+    await sweep(options.scratch, observer)
+    sets: dict[str, SetEvidence] = {}
+    trial = OpenSetTrial(archive, tuple(programs), options, clock)
+    async with open_crew(trial, None, observer) as crew:
+        drilling = SetDrill(archive, options, folders, last_keys, began, crew, observer)
+
+        async def drill_one(numbered: tuple[int, Folder]) -> None:
+            number, one = numbered
+            sets[one.key] = await drilling.drill(one, number, len(chosen))
+
+        await for_each(enumerate(chosen, 1), drill_one, crew.at_once)
+    if open_crew is not here:
+        await sweep(options.scratch, observer)  # what processes left that died meanwhile
     # The monotonic clock measures the end, so that a drill cannot end before it began.
     finished = began + timedelta(seconds=max(0.0, clock() - ticks))
     _check_clock(finished, observer)
     code = worst_exit_code(drilling.exit_codes) or 1
     draft = draft_evidence(
-        archive, options, selection, sets, acknowledged, began, finished, failure_exit_code=code
+        archive,
+        options,
+        selection,
+        [sets[one.key] for one in chosen],
+        acknowledged,
+        began,
+        finished,
+        failure_exit_code=code,
     )
     filed = await ledger.file(draft)
     if filed.problem is not None:
@@ -186,14 +204,6 @@ async def _acknowledged(
             by = None if options.withhold_identity else one.by
             found.append(evidence.Acknowledged(one.subject, one.at, by, one.reason))
     return tuple(found)
-
-
-async def _sweep(scratch: Path | None, observer: Observer) -> None:
-    swept = await in_thread(workdir.sweep, scratch)
-    for directory in swept.removed:
-        observer(ScratchRemoved(directory))
-    for directory, why in swept.left:
-        observer(ScratchNotRemoved(directory, why))
 
 
 def _check_clock(finished: datetime, observer: Observer) -> None:

@@ -39,8 +39,9 @@ class Limits:
 
     ``start``: until its first answer. ``load``: from its start until it has loaded the file.
     ``answer``: for one command. ``stop``: for each step of ending it. ``memory``: resident and
-    swapped (None: 80 % of the available memory). A server can grow by a gigabyte a second and is
-    checked every 50 ms, so leave some room.
+    swapped (None: 80 % of the available memory, or of the ``share``-th part of it, where so many
+    servers run). A server can grow by a gigabyte a second and is checked every 50 ms, so leave some
+    room.
     """
 
     start: float = 30.0
@@ -48,6 +49,7 @@ class Limits:
     answer: float = 60.0
     stop: float = 10.0
     memory: int | None = None
+    share: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Server:
         self._clients: dict[int, Client] = {}
         self._answered = False
         self._late = ""
-        self._guard = MemoryGuard(self.process, limits.memory)
+        self._guard = MemoryGuard(self.process, limits.memory, limits.share)
 
     def client(self, database: int = 0) -> Client:
         """Return the connection to a database; it is closed when the server ends."""

@@ -1,6 +1,9 @@
-"""Drills one set: its files, its assertions, its RTO and RPO, and the verdict."""
+"""Drills one set: its files, its assertions, its RTO and RPO, and the verdict.
 
-from collections.abc import Callable, Mapping, Sequence
+Its files are tried by this process or another, the rest is done here.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
@@ -14,16 +17,14 @@ from archiver.commands.drill.events import (
     Observer,
     ServerIsRoot,
     SetJudged,
-    Trying,
 )
-from archiver.commands.drill.files import DrilledFile, FileDrill
+from archiver.commands.drill.files import DrilledFile, failed_file
 from archiver.commands.drill.judgement import combine, judge_set
 from archiver.commands.drill.options import DrillOptions
-from archiver.commands.drill.programs import ServerProgram
-from archiver.commands.drill.server import Limits
-from archiver.commands.drill.workdir import Workdir, open_scratch
-from archiver.concurrency import in_thread, in_thread_shielded
-from archiver.events import SetBegun
+from archiver.commands.drill.set_trial import SetJob, TriedSet
+from archiver.errors import ArchiverError
+from archiver.events import FileLeft
+from archiver.jobs import Crew
 from archiver.report import evidence
 from archiver.report.evidence import Comparison, Nodes, Phases, SetEvidence
 from archiver.report.verdict import largest_gap, measure_rpo, measure_rto, recovery_seconds
@@ -34,17 +35,16 @@ CLOCK_SECONDS: Final = 60.0
 
 
 class SetDrill:
-    """Drills sets, one after the other. ``exit_codes`` collects those of their failures."""
+    """Drills sets. ``exit_codes`` collects those of their failures."""
 
     def __init__(
         self,
         archive: Archive,
-        programs: Sequence[ServerProgram],
         options: DrillOptions,
         folders: Folders,
         last_keys: Mapping[str, tuple[str, int]],
         began: datetime,
-        clock: Callable[[], float],
+        crew: Crew[SetJob, TriedSet],
         observer: Observer,
     ) -> None:
         """``last_keys`` has the last drill of each instance: its id, and the number of keys."""
@@ -54,54 +54,34 @@ class SetDrill:
         self._folders: Final = folders
         self._last_keys: Final = last_keys
         self._began: Final = began
+        self._crew: Final = crew
         self._observer: Final = observer
         self._reported_root = False
-        self._files: Final = FileDrill(
-            archive,
-            programs,
-            Limits(memory=options.server_memory, load=options.load_seconds),
-            options.tolerance,
-            options.sample_above,
-            clock,
-            observer,
-        )
 
     async def drill(self, folder: Folder, number: int, count: int) -> SetEvidence:
         """Drill one set, the ``number``-th of ``count``."""
         backup_set = await read_set(self._archive, folder, self._folders)
-        total = sum(record.size for record in backup_set.records)
-        self._observer(SetBegun(folder.key, number, count, len(backup_set.records), total))
-        files, removed = await self._try_files(backup_set)
+        tried = await self._try_files(SetJob(backup_set, number, count))
         rpo = await self._rpo(backup_set)
-        found = self._judge(backup_set, files, rpo, removed=removed)
-        self.exit_codes.update(one.exit_code for one in files.values())
+        found = self._judge(backup_set, tried.files, rpo, removed=tried.is_removed)
+        self.exit_codes.update(one.exit_code for one in tried.files.values())
         self.exit_codes.update(one.exit_code for one in backup_set.damage)
         self._observer(SetJudged(found))
         return found
 
-    async def _try_files(self, backup_set: BackupSet) -> tuple[dict[str, DrilledFile], bool]:
-        """Try the files one by one; return the results by record key, and whether the scratch
-        directory was removed."""
-        chosen = backup_set.chosen()
-        files: dict[str, DrilledFile] = {}
-        opened: list[Workdir] = []
-        removed = True
-        try:
-            # Appended in the thread, so that a cancellation cannot lose the directory.
-            await in_thread(lambda: opened.append(open_scratch(self._options.scratch)))
-            for record in backup_set.records:
-                self._observer(Trying(record.object_key, record.size))
-                assertions = self._options.assertions if record in chosen else ()
-                file = await self._files.try_file(record, opened[0].directory, assertions)
-                files[record.key] = file
-                if file.as_root and not self._reported_root:
-                    self._reported_root = True
-                    self._observer(ServerIsRoot())
+    async def _try_files(self, job: SetJob) -> TriedSet:
+        [tried] = (await self._crew.do({job.backup_set.key: job})).values()
+        if isinstance(tried, ArchiverError):  # it kills the process that tries it
+            files = {}
+            for record in job.backup_set.records:
+                files[record.key] = file = failed_file(record, tried)
                 self._observer(FileTried(file.evidence))
-        finally:
-            for workdir in opened:
-                removed = await in_thread_shielded(workdir.remove)
-        return files, removed
+                self._observer(FileLeft(record.object_key, record.size))
+            return TriedSet(files)
+        if not self._reported_root and any(file.as_root for file in tried.files.values()):
+            self._reported_root = True
+            self._observer(ServerIsRoot())
+        return tried
 
     def _judge(
         self,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from archiver import words
 from archiver.commands.drill import events
-from archiver.events import FileLeft, FileWorkedOn, SetBegun, Work
+from archiver.events import FileLeft, FileWorkedOn, Retrying, SetBegun, Work
 from archiver.logs import Words, fields_of
 from archiver.report.evidence import Outcome, Verdict
 from archiver.report.words import duration
@@ -75,6 +75,8 @@ def line(event: events.DrillEvent) -> tuple[int, str]:  # noqa: C901, PLR0911, P
             return DEBUG, f"restoring: {key} {size(count)}"
         case events.FileTried(file):
             return VERBOSE, f"{file.outcome}: {file.object_key}: {file.reason}"
+        case Retrying(subject, error, attempt):
+            return VERBOSE, f"retry {attempt}: {subject}: {error}"
         case events.SetJudged(one):
             level = NORMAL if one.verdict is Verdict.PASS else QUIET
             return level, f"{one.verdict}: {one.key}: {one.why}"

@@ -135,6 +135,8 @@ def sweep(parent: Path | None = None) -> Swept:
                 try:
                     if _remove_abandoned(directory):
                         removed.append(directory)
+                except FileNotFoundError:
+                    pass  # another process removed it
                 except _NotOurs as reason:
                     left.append((directory, str(reason)))
                 except OSError as error:

@@ -1,7 +1,8 @@
 """The events of a verify and a repair, frozen."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from archiver import events
 from archiver.commands.verify.findings import Finding
@@ -21,6 +22,10 @@ class Advanced:
     """More bytes were read."""
 
     size: int
+
+    def after(self, before: object) -> Self | None:
+        """One event in place of two; None if they cannot be one."""
+        return replace(self, size=before.size + self.size) if isinstance(before, Advanced) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from archiver import received
 from archiver.archive import layout, verified
@@ -32,8 +32,9 @@ from archiver.commands.verify import events
 from archiver.commands.verify.evidence import check_acknowledged, check_evidence
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
-from archiver.commands.verify.reader import Due, Reader
+from archiver.commands.verify.reader import OpenReader, Reading
 from archiver.commands.verify.results import Results
+from archiver.commands.verify.statements import Statements
 from archiver.commands.verify.survey import (
     TRANSIENT,
     MonthSurvey,
@@ -50,25 +51,31 @@ from archiver.concurrency import shielded, task_group
 from archiver.errors import ArchiverError, BadDocument, NewerDocument, NoSuchBackup
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
+from archiver.jobs import Crew, OpenCrew, here
 from archiver.logs import logged
 from archiver.model import NodesExpected, SourceName
 from archiver.stores.base import Entry
 
 T = TypeVar("T")
+Due = tuple[str, Statements]  # a file to read: its month, and what is written about it
 
 # How many sets are in memory with their documents.
 _SETS_AT_ONCE: Final = 500
 # How many months, and entries of their listings, are in memory while their documents are read.
 _MONTHS_AT_ONCE: Final = 32
 _ENTRIES_AT_ONCE: Final = 4000
+# Files that one task of another process reads have so many bytes, if they are small.
+_BATCH_BYTES: Final = 16 * 2**20
 
 
 async def verify(
     archive: Archive,
     options: VerifyOptions | None = None,
     observer: events.Observer = events.ignore,
+    open_crew: OpenCrew = here,
 ) -> VerifySummary:
-    """Find what is missing, extra, changed or contradictory in an archive.
+    """Find what is missing, extra, changed or contradictory in an archive. ``open_crew`` reads its
+    files: by default in this process.
 
     The summary has the ``findings``. Raises UsageError if there is no archive, NoSuchBackup if it
     has nothing of a wanted instance, UnsupportedFormat, DamagedArchive, and StoreError if the store
@@ -78,7 +85,7 @@ async def verify(
     run = _Run(archive, options or VerifyOptions(), logged(observer, OF_VERIFY))
     await run.check_evidence()
     try:
-        await run.check_backups()
+        await run.check_backups(open_crew)
         await run.look_again()
     finally:
         await shielded(run.keep())
@@ -102,15 +109,13 @@ class _Chosen:
 
 class _Run:
     def __init__(self, archive: Archive, options: VerifyOptions, observer: events.Observer) -> None:
+        self._archive: Final = archive
         self.summary: Final = VerifySummary()
         self._acknowledged: Final = Acknowledged(archive)
         self._store: Final = archive.store
         self._options: Final = options
         self._observer: Final = observer
         self._results: Final = Results(archive.store, observer, options.keep_every)
-        self._reader: Final = Reader(
-            archive.store, self._results, self.summary, self._report, observer
-        )
         self._reported: Final[set[tuple[str, Fault, str | None]]] = set()
         self._transient: Final[dict[str, list[Finding]]] = {}
         self._incomplete: Final[dict[str, Missing]] = {}
@@ -134,17 +139,51 @@ class _Run:
         await check_evidence(self._store, self._options.anchors, self._report, self._note)
         await check_acknowledged(self._acknowledged, self._store, self._report, self._note)
 
-    async def check_backups(self) -> None:
+    async def check_backups(self, open_crew: OpenCrew) -> None:
         """Check all backups: the listing fills the queue, the workers empty it."""
-        send, receive = anyio.create_memory_object_stream[Due](self._options.workers)
-        async with task_group() as group:
-            for _ in range(self._options.workers):
-                group.start_soon(self._reader.work, receive.clone())
+        opened = open_crew(OpenReader(self._archive), self._options.workers, self._observer)
+        async with opened as crew, task_group() as group:
+            most = crew.at_once * crew.batch_size
+            send, receive = anyio.create_memory_object_stream[Due](most)
+            for _ in range(crew.at_once):
+                group.start_soon(self._read, receive.clone(), crew)
             receive.close()
             async with send:
                 # Without workers: the error that ended them is raised by the group.
                 with suppress(anyio.BrokenResourceError):
                     await self._list(send)
+
+    async def _read(
+        self, queue: MemoryObjectReceiveStream[Due], crew: Crew[Statements, Reading]
+    ) -> None:
+        """Have files read, as one of several workers, until the queue ends."""
+        async with queue:
+            async for first in queue:
+                due = {first[1].record.key: first}
+                while len(due) < crew.batch_size and _is_small(due.values()):
+                    try:
+                        month, statements = queue.receive_nowait()
+                    except (anyio.WouldBlock, anyio.EndOfStream):
+                        break
+                    due[statements.record.key] = month, statements
+                done = await crew.do({name: statements for name, (_, statements) in due.items()})
+                for name, (month, statements) in due.items():
+                    await self._take(month, statements.key, done[name])
+
+    async def _take(self, month: str, key: str, reading: Reading | ArchiverError) -> None:
+        """Report what came of reading a file, and note it."""
+        if isinstance(reading, ArchiverError):
+            reading = Reading((Finding(key, Fault.UNREADABLE, reading.message, cure=reading.hint),))
+        self.summary.read += reading.files
+        self.summary.bytes_read += reading.size
+        for finding in reading.findings:
+            self._report(finding)
+        if reading.findings:
+            await self._results.wrong(month, key, reading.findings[0].fault)
+        elif (right := reading.right) is not None:
+            self._observer(events.Verified(key, right.size, right.sha256))
+            named = right.is_named
+            await self._results.right(month, key, right.size, right.sha256, named=named)
 
     async def look_again(self) -> None:
         """Check again what a running pull may have caused for a moment."""
@@ -477,6 +516,11 @@ class _Run:
             self._reported.add(finding.identity)
             self.summary.findings.append(finding)
             self._observer(events.Found(finding))
+
+
+def _is_small(due: Iterable[Due]) -> bool:
+    """Whether these are read so quickly that another may be read with them."""
+    return sum(statements.record.size for _, statements in due) < _BATCH_BYTES
 
 
 def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:

@@ -25,8 +25,9 @@ class Cluster:
     processes: int = 0
 
     @asynccontextmanager
-    async def connected(self, workers: int) -> AsyncGenerator[Any, None]:
-        """A dask Client, for ``workers`` files at once. Raises UsageError, ClusterLost."""
+    async def connected(self, workers: int | None) -> AsyncGenerator[Any, None]:
+        """A dask Client, for ``workers`` tasks at once, or one in each process. Raises UsageError,
+        ClusterLost."""
         import distributed  # noqa: PLC0415 - it takes long
 
         for name in ("distributed", "distributed.client"):  # it prints on stderr
@@ -48,7 +49,7 @@ class Cluster:
             if cluster is not None:
                 await shielded(_closed(cluster))
 
-    async def _started(self, workers: int) -> Any:  # noqa: ANN401 - a LocalCluster
+    async def _started(self, workers: int | None) -> Any:  # noqa: ANN401 - a LocalCluster
         """A cluster of our own: only who has its certificates, which are made for it, can connect
         to it. Its workers end with this process."""
         import dask.config  # noqa: PLC0415
@@ -58,7 +59,7 @@ class Cluster:
         cluster = distributed.LocalCluster(
             n_workers=self.processes,
             # One more, for a batch of small files.
-            threads_per_worker=math.ceil(workers / self.processes) + 1,
+            threads_per_worker=math.ceil((workers or self.processes) / self.processes) + 1,
             processes=True,
             asynchronous=True,
             security=distributed.Security.temporary(),

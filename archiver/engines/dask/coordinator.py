@@ -4,46 +4,35 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping
 from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 from cryptography.exceptions import InvalidTag
 
 from archiver import events
-from archiver.archive.archive import Archive
-from archiver.concurrency import in_thread, shielded, task_group
-from archiver.engines.base import OpenEngine, Settled
+from archiver.concurrency import shielded, task_group
 from archiver.engines.dask.cluster import Cluster
 from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
     Answer,
-    Happened,
-    Identity,
+    OpenTasks,
     Question,
     Requested,
     Result,
     Settings,
-    Work,
-    without_urls,
+    Task,
 )
 from archiver.engines.dask.places import Place, Places
-from archiver.engines.dask.worker import ANSWER, STOP, fetch, greet, open_run
+from archiver.engines.dask.worker import ANSWER, STOP, greet, open_run, work
 from archiver.errors import ArchiverError, BackupFailed, ClusterLost, UnusableCluster
 from archiver.logs import REQUESTS, record_request
-from archiver.model import Backup, Stored, Transfer
 from archiver.retry import RETRIES
-from archiver.stores.loans import LOAN_SECONDS, Loan, boot_clock
-from archiver.stores.scope import NotHeld, scope_of
-from archiver.transfer.download_url import Relist
-from archiver.transfer.engine import TransferOptions
-from archiver.transfer.limits import RateLimit
-from archiver.transfer.small import is_small
+from archiver.stores.loans import LOAN_SECONDS, boot_clock
 from archiver.version import __version__
 
 T = TypeVar("T")
@@ -55,126 +44,119 @@ _LOOK_SECONDS: Final = 0.5
 _MOST_SILENT_LOOKS: Final = 60
 # For how long a worker may take to end what is under way, when the run is over.
 _STOP_SECONDS: Final = 5.0
-_BATCH_SIZE: Final = 32
 
 
-class Dask:
-    """Implements Engine."""
+class Side(Protocol):
+    """What one kind of run adds. ``own`` are the subjects that a worker has tasks about, with what
+    the coordinator knows of them."""
 
-    batch_size: Final = _BATCH_SIZE
+    def opens(self, place: Place) -> OpenTasks:
+        """What a worker opens to do tasks. It may hold secrets."""
+        ...
+
+    async def answer(self, asked: Any, own: Mapping[Hashable, Any]) -> Any:  # noqa: ANN401
+        """The answer to what a worker asks."""
+        ...
+
+    def relay(self, event: Any, own: Mapping[Hashable, Any]) -> bool:  # noqa: ANN401
+        """Pass on what happened in a worker. Returns whether it is progress of what it has."""
+        ...
+
+    def doubt(self, subjects: Mapping[Hashable, Any]) -> None:
+        """Take note that a task about these may have ended halfway."""
+        ...
+
+
+class Coordinator:
+    """Has the workers of a cluster do tasks. Each is about some subjects, of which it is known how
+    many workers died with them."""
 
     def __init__(
         self,
         client: Any,  # noqa: ANN401 - of a package that may not be installed
-        relist: Relist,
-        archive: Archive,
-        options: TransferOptions,
-        workers: int,
-        observer: events.Observer,
+        side: Side,
+        observer: Callable[[Any], None],
         group: TaskGroup,
     ) -> None:
         self._run: Final = secrets.token_hex(8)
         self._client: Final = client
-        self._relist: Final = relist
-        self._store: Final = archive.store
-        self._options: Final = options
-        self._workers: Final = workers
+        self._side: Final = side
         self._observer: Final = observer
         self._group: Final = group
-        self._places: Final = Places()
+        self.places: Final = Places()
         self._why_over: ArchiverError | None = None
         self._over: Final = asyncio.Event()
         self._begun: Final = asyncio.Event()
-        # By a worker's address: the backups that it has now, and until when, by boot_clock, it may
+        # By a worker's address: the subjects that it has now, and until when, by boot_clock, it may
         # write without hearing more.
-        self._at_work: Final[dict[str, dict[Identity, Backup]]] = {}
+        self._at_work: Final[dict[str, dict[Hashable, Any]]] = {}
         self._lent_until: Final[dict[str, float]] = {}
         self._lines: Final[dict[str, Line]] = {}
         self._silent_looks: Final[Counter[str]] = Counter()
-        # How many workers died with a file.
-        self._deaths: Final[Counter[Identity]] = Counter()
+        # How many workers died with a subject.
+        self._deaths: Final[Counter[Hashable]] = Counter()
         # When, by boot_clock, a worker first gave its work up after the last progress of any.
         self._unheard_since: float | None = None
         self._connection: Final = client.scheduler_comm
-        self._routes: Final[set[tuple[str, str, str]]] = set()
-
-    @property
-    def batches(self) -> int:
-        return max(1, len(self._places.all))
-
-    def is_small(self, backup: Backup) -> bool:
-        return is_small(backup, self._options.part_size, RateLimit(self._options.limit_rate))
 
     # Tasks
 
-    async def one(self, transfer: Transfer) -> tuple[Transfer, Stored]:
-        backup, work = transfer.backup, Work(self._run, (transfer,), is_batch=False)
-        while (result := await self._result(work)) is None or result.is_abandoned:
-            self._give_up_or_retry(backup, has_died=result is None)
-        self._deaths.pop(backup.identity, None)
-        if result.error is not None:
-            raise result.error
-        [home] = result.homes
-        if home is None:
-            raise RuntimeError("a worker returned neither a result nor an error")
-        return home
+    async def result(self, task: Task) -> Result:
+        """What came of a task, which is tried again if its worker dies. Raises BackupFailed for one
+        that kills its workers, and what ends the run."""
+        [subject] = task.subjects
+        while (result := await self.attempt(task)) is None or result.is_abandoned:
+            self._give_up_or_retry(task, subject, has_died=result is None)
+        self._deaths.pop(subject, None)
+        return result
 
-    def _give_up_or_retry(self, backup: Backup, *, has_died: bool) -> None:
+    def _give_up_or_retry(self, task: Task, subject: Hashable, *, has_died: bool) -> None:
         """After its worker died, or gave it up. Raises BackupFailed after too many deaths."""
-        deaths = self._deaths[backup.identity]
+        deaths = self._deaths[subject]
         if deaths >= RETRIES.lost_worker.attempts:
-            del self._deaths[backup.identity]
+            del self._deaths[subject]
             raise BackupFailed(
-                f"{backup}: {deaths} workers died while they downloaded it",
-                hint="their logs may say why; the next pull tries it again",
+                f"{task.name}: {deaths} workers died while they worked on it",
+                hint="their logs may say why; the next run tries it again",
             )
         why = BackupFailed(
             "its worker died" if has_died else "its worker heard no more of this run"
         )
-        self._observer(events.Retrying(str(backup), why, max(1, deaths), 0.0, backup.instance_id))
+        self._observer(events.Retrying(task.name, why, max(1, deaths), 0.0, task.instance_id))
 
-    async def together(self, transfers: Sequence[Transfer], settled: Settled) -> None:
-        result = await self._result(Work(self._run, tuple(transfers), is_batch=True))
-        if result is None or result.is_abandoned:
-            result = Result((None,) * len(transfers))
-        for home in result.homes:
-            settled(None if home is None else home[1])
-        if result.error is not None:
-            raise result.error
-
-    async def _result(self, work: Work) -> Result | None:
+    async def attempt(self, task: Task) -> Result | None:
         """What came of a task; None if its worker died. Raises what ends the run."""
-        backups = {one.backup.identity: one.backup for one in work.transfers}
-        alone = any(self._deaths[identity] for identity in backups)
+        subjects = task.subjects
+        alone = task.is_alone or any(self._deaths[subject] for subject in subjects)
         place = await self._place(alone=alone)
         own, line = self._at_work.setdefault(place.address, {}), place.line
-        own |= backups
+        own |= subjects
         try:
-            result = await self._result_at(place, work)
+            result = await self._result_at(place, task)
             for event in () if result is None else result.happened:
                 self._relay(event, own, place.address)
         finally:
-            for identity in backups:
-                own.pop(identity, None)
-            self._places.give(place)
+            for subject in subjects:
+                own.pop(subject, None)
+            self.places.give(place)
         if result is None or result.is_abandoned:
             if place.line is line:  # else it was opened anew, since a neighbour was given up
                 place.line = None
-            self._doubt(work)
+            self._side.doubt(subjects)
             if result is not None:
                 self._given_up()
                 return result
-            self._deaths.update(backups.keys())
+            self._deaths.update(subjects.keys())
             # It may not be dead, but out of reach.
             await self._unless_over(self._lapsed([place.address]))
             return None
         self._unheard_since = None
         if result.error is not None:
-            self._doubt(work)
+            self._side.doubt(subjects)
         return result
 
     def _given_up(self) -> None:
-        """A worker heard nothing of this process for long, which is no fault of the backup: this
+        """A worker heard nothing of this process for long, which is no fault of its task: this
         process may have been stopped, or held up. Ends the run where that goes on for too long."""
         now = boot_clock()
         since = self._unheard_since = self._unheard_since or now
@@ -185,40 +167,40 @@ class Dask:
         """A worker that takes part in this run: it is asked to before its first task. Raises
         UnusableCluster, and what ends the run."""
         while True:
-            place = await self._unless_over(self._places.take(alone=alone))
+            place = await self._unless_over(self.places.take(alone=alone))
             try:
                 async with place.opening:
                     place.line = place.line or await self._opened(place)
             finally:
                 if place.line is None:
-                    self._places.give(place)
+                    self.places.give(place)
             if place.line is not None:
                 return place
 
-    def _doubt(self, work: Work) -> None:
-        for scope in {scope_of(transfer.stem) for transfer in work.transfers}:
-            self._store.doubt(scope)
-
-    async def _result_at(self, place: Place, work: Work) -> Result | None:
+    async def _result_at(self, place: Place, task: Task) -> Result | None:
         """What a worker returns; None if it dies first."""
-        bare = replace(work, transfers=tuple(map(without_urls, work.transfers)))
-        first = work.transfers[0].backup
-        name = f"{first}-and-{len(work.transfers) - 1}-more" if work.is_batch else str(first)
+        line = place.line
+        if line is None:
+            raise RuntimeError("a task for a worker that does not take part")
+        sealed = line.pack((task.job, frozenset(task.subjects)))
         future = self._client.submit(
-            fetch, bare, key=f"archiver-{name}-{secrets.token_hex(4)}", workers=[place.address],
-            allow_other_workers=False, pure=False, retries=0,
+            work, self._run, sealed, key=f"archiver-{task.name}-{secrets.token_hex(4)}",
+            workers=[place.address], allow_other_workers=False, pure=False, retries=0,
         )  # fmt: skip
         try:
-            return await self._unless_gone(place, future.result())
+            returned = await self._unless_gone(place, future.result())
         finally:
             future.release()
+        if returned is None:
+            return None
+        result: Result = line.unpack(returned) if returned else Result(is_abandoned=True)
+        return result
 
     async def _opened(self, place: Place) -> Line | None:
         """Have a worker take part in this run; the line to it, None if it dies. Raises
         UnusableCluster."""
-        line, options = Line(), replace(self._options, limit_rate=self._share())
-        workers, logs = min(self._workers, place.threads), REQUESTS.isEnabledFor(logging.DEBUG)
-        settings = Settings(self._store.elsewhere(), options, workers, logs)
+        line = Line()
+        settings = Settings(self._side.opens(place), REQUESTS.isEnabledFor(logging.DEBUG))
         greeting = await self._call(place, greet)
         if greeting is None:
             return None
@@ -249,7 +231,7 @@ class Dask:
         if isinstance(answer, Exception) and not isinstance(answer, ArchiverError):
             raise UnusableCluster(
                 f"the worker {place.address} cannot take part: {type(answer).__name__}: {answer}",
-                hint="install this version of archiver there, with its extra dask",
+                hint="install archiver[dask] there",
             )
         return answer
 
@@ -324,10 +306,10 @@ class Dask:
             except (OSError, TimeoutError) as error:
                 self._end(_lost(str(error)))
                 return
-            self._places.update(dict(threads))
+            self.places.update(dict(threads))
             self._leave_the_silent()
             now = anyio.current_time()
-            if any(not place.gone.is_set() for place in self._places.all):
+            if any(not place.gone.is_set() for place in self.places.all):
                 since = now
                 self._begun.set()
             if now - since > RETRIES.no_worker.total:
@@ -338,7 +320,7 @@ class Dask:
 
     def _leave_the_silent(self) -> None:
         """Give the work of workers that ask nothing to others: dask waits for up to ten minutes."""
-        for place in self._places.all:
+        for place in self.places.all:
             at_work = place.at_work > 0 and place.line is not None
             looks = self._silent_looks[place.address] + 1 if at_work else 0
             self._silent_looks[place.address] = looks
@@ -365,36 +347,14 @@ class Dask:
             self._lent_until[address] = boot_clock() + LOAN_SECONDS
         for event in question.happened:
             self._relay(event, own, address)
-        # Nothing is lent to a worker that is thought dead: its work is given to others.
-        scopes = {backup.instance_id for backup in own.values()} & set(question.scopes)
-        loans = {scope: loan for scope in scopes if (loan := await self._loan(scope))}
-        backups = {
-            identity: await self._backup(own, identity, renews=question.renews)
-            for identity in question.wanted
-            if identity in own
-        }
-        answer = Answer(question.number, loans, backups, self._share())
-        await self._send(ANSWER, [address], answer=line.pack(answer))
+        given = await self._side.answer(question.asked, own)
+        await self._send(ANSWER, [address], answer=line.pack(Answer(question.number, given)))
 
-    async def _loan(self, scope: str) -> Loan | ArchiverError | None:
-        try:
-            return await in_thread(self._store.loan, scope)
-        except NotHeld:
-            return None
-        except ArchiverError as error:
-            return error
-
-    async def _backup(
-        self, own: Mapping[Identity, Backup], identity: Identity, *, renews: bool
-    ) -> Backup | ArchiverError:
-        """A backup with its URLs, as it was listed, or as the source lists it now."""
-        backup = own[identity]
-        if backup.urls and not renews:
-            return backup
-        try:
-            return await self._relist(backup)
-        except ArchiverError as error:
-            return error
+    def _relay(self, event: Any, own: Mapping[Hashable, Any], address: str) -> None:  # noqa: ANN401
+        if isinstance(event, Requested):
+            record_request(f"{event.text}, by {address}", {**event.fields, "worker": address})
+        elif self._side.relay(event, own):
+            self._unheard_since = None
 
     async def _send(self, name: str, addresses: Collection[str], **given: object) -> set[str]:
         """Send a message to workers; the addresses of those that have handled it."""
@@ -407,30 +367,9 @@ class Dask:
             return set()  # who watches finds out
         return {address for address, answer in answers.items() if answer is True}
 
-    def _share(self) -> int | None:
-        """A worker's share of the rate limit."""
-        rate = self._options.limit_rate
-        return None if rate is None else max(1024, rate // max(1, self._places.busy))
-
-    def _relay(self, event: Happened, own: Mapping[Identity, Backup], address: str) -> None:
-        """Pass on what happened in a worker, with what is known of the backup here."""
-        backup = getattr(event, "backup", None)
-        if isinstance(event, Requested):
-            record_request(f"{event.text}, by {address}", {**event.fields, "worker": address})
-        elif isinstance(event, events.RouteChosen):
-            route = (event.host, event.network, event.why)
-            if route not in self._routes:
-                self._routes.add(route)
-                self._observer(event)
-        elif backup is None:
-            self._observer(event)
-        elif backup.identity in own:
-            self._unheard_since = None
-            self._observer(replace(event, backup=own[backup.identity]))  # type: ignore[arg-type]
-
     async def close(self) -> None:
         """End what is under way, and return when no worker writes any more."""
-        open_ = [place.address for place in self._places.all if place.line is not None]
+        open_ = [place.address for place in self.places.all if place.line is not None]
         if self._why_over is None and open_:
             with anyio.move_on_after(_STOP_SECONDS):
                 for address in await self._send(STOP, open_):
@@ -445,25 +384,24 @@ def _lost(why: str) -> ClusterLost:
     )
 
 
-def dask(cluster: Cluster) -> OpenEngine:
-    """What opens an engine in a cluster."""
+def value_of(result: Result) -> Any:  # noqa: ANN401 - of whatever kind of task
+    """What a task returned. Raises its error."""
+    if result.error is not None:
+        raise result.error
+    return result.value
 
-    @asynccontextmanager
-    async def opened(
-        relist: Relist,
-        archive: Archive,
-        options: TransferOptions,
-        workers: int,
-        observer: events.Observer,
-    ) -> AsyncGenerator[Dask, None]:
-        archive.store.lend()
-        async with cluster.connected(workers) as client, task_group() as group:
-            engine = Dask(client, relist, archive, options, workers, observer, group)
-            try:
-                await engine.begin()
-                yield engine
-            finally:
-                await shielded(engine.close())
-                group.cancel_scope.cancel()
 
-    return opened
+@asynccontextmanager
+async def coordinating(
+    cluster: Cluster, workers: int | None, side: Side, observer: Callable[[Any], None]
+) -> AsyncGenerator[Coordinator, None]:
+    """A coordinator of a cluster, for ``workers`` tasks at once, as soon as it has a worker. Raises
+    UsageError, ClusterLost."""
+    async with cluster.connected(workers) as client, task_group() as group:
+        coordinator = Coordinator(client, side, observer, group)
+        try:
+            await coordinator.begin()
+            yield coordinator
+        finally:
+            await shielded(coordinator.close())
+            group.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from archiver.engines.dask.line import Line
@@ -51,6 +52,11 @@ class Places:
     def busy(self) -> int:
         """How many workers have something to do."""
         return sum(place.at_work > 0 for place in self._places.values())
+
+    def on_machine_of(self, place: Place) -> int:
+        """How many workers have the same host as one of them, itself among them."""
+        hosts = [urlsplit(one.address).hostname for one in self._places.values()]
+        return max(1, hosts.count(urlsplit(place.address).hostname))
 
     def update(self, threads: dict[str, int]) -> None:
         """Take note of the workers that there are now, with their threads."""

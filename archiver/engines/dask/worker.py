@@ -8,45 +8,37 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-from archiver.concurrency import entered, for_each
+from cryptography.exceptions import InvalidTag
+
 from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
     Answer,
-    Identity,
+    Contact,
     Outbox,
     Question,
     Requested,
     Result,
     Settings,
-    Work,
-    without_urls,
+    Tasks,
 )
 from archiver.errors import ArchiverError, UnusableCluster
 from archiver.logs import REQUESTS
-from archiver.model import Backup, Stored, Transfer
-from archiver.stores.loans import PATIENCE_SECONDS, Borrowed, LoanLapsed, boot_clock
-from archiver.stores.scope import scope_of
+from archiver.stores.loans import PATIENCE_SECONDS, LoanLapsed, boot_clock
 from archiver.version import __version__
-
-T = TypeVar("T")
 
 # Names of handlers of a worker.
 ANSWER: Final = "archiver_answer"
 STOP: Final = "archiver_stop"
 # How often a worker asks how long the locks are lent to it, and tells what happened.
 _PULSE_SECONDS: Final = 0.5
-# So many locks are kept at hand, and more only while there is work for all of them: who comes back
-# to an instance need not look at its lock again.
-_MOST_LENT: Final = 64
 
 # By the id of the run and the worker's address: a process may have several workers.
 _RUNS: Final[dict[tuple[str, str], "_Run"]] = {}
@@ -106,12 +98,13 @@ async def open_run(
     return None
 
 
-def fetch(work: Work) -> Result:
-    """The task: bring home what is in it. Blocks."""
+def work(run: str, sealed: bytes) -> bytes:
+    """The task: do what is in it, and return its sealed result; nothing if it was given up.
+    Blocks."""
     from distributed import get_worker  # noqa: PLC0415 - only a worker has it
 
-    run = _RUNS.get((work.run, get_worker().address))
-    return Result(is_abandoned=True) if run is None else run.fetch(work)
+    opened = _RUNS.get((run, get_worker().address))
+    return b"" if opened is None else opened.work(sealed)
 
 
 # In the thread of the run
@@ -146,15 +139,7 @@ class _Requests(logging.Handler):
 
 class _Asked(NamedTuple):
     at: float
-    answer: "asyncio.Future[Answer]"
-
-
-class _Lent(NamedTuple):
-    """A lock that is lent to this worker, and the store's context for it."""
-
-    name: str
-    lock: Borrowed
-    stack: AsyncExitStack
+    given: "asyncio.Future[Any]"
 
 
 class _Run:
@@ -176,25 +161,24 @@ class _Run:
         self._over: Final = asyncio.Event()
         self._numbers: Final = itertools.count()
         self._asked: Final[dict[int, _Asked]] = {}
-        # By scope, how many transfers are under way, and what is lent.
-        self._scopes: Counter[str] = Counter()
-        self._lent: Final[dict[str, _Lent]] = {}
-        self._lending: Final = asyncio.Lock()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._outbox: Final = Outbox()
         threading.Thread(target=self._work, args=(settings,), name="archiver", daemon=True).start()
 
-    def fetch(self, work: Work) -> Result:
+    def work(self, sealed: bytes) -> bytes:
         try:
-            result = asyncio.run_coroutine_threadsafe(self._fetch(work), self._loop)
-            either: list[Future[Any]] = [result, self.ended]
+            job, subjects = self._line.unpack(sealed)
+            doing = asyncio.run_coroutine_threadsafe(self._do(job, subjects), self._loop)
+            either: list[Future[Any]] = [doing, self.ended]
             # What was called in the moment of the end never runs.
             wait(either, return_when=FIRST_COMPLETED)
-            return result.result() if result.done() else Result(is_abandoned=True)
+            return self._line.pack(doing.result()) if doing.done() else b""
+        except InvalidTag:  # for this worker before it opened the run anew
+            return b""
         except (CancelledError, RuntimeError) as error:  # of a loop that is closed
             if isinstance(error, RuntimeError) and not self._loop.is_closed():
                 raise
-            return Result(is_abandoned=True)
+            return b""
         except OSError as error:  # dask raises such ones itself, for a worker that died
             raise RuntimeError(repr(error)) from error
 
@@ -222,16 +206,12 @@ class _Run:
             self.ended.set_result(None)
 
     async def _main(self, packed: bytes) -> None:
-        from archiver.archive.archive import Archive  # noqa: PLC0415
-        from archiver.engines.inline import inline  # noqa: PLC0415
-
         settings: Settings = self._line.unpack(packed)
-        archive = Archive(settings.open_store())
-        opened = inline(self._renewed, archive, settings.options, settings.workers, self._outbox)
+        opened = settings.open_tasks(Contact(self._outbox, self._ask))
         async with AsyncExitStack() as stack:
             if settings.logs_requests:
                 stack.enter_context(_Requests(self, self._outbox.requests).installed())
-            self._engine, self._store = await stack.enter_async_context(opened), archive.store
+            self._does: Tasks = await stack.enter_async_context(opened)
             self.ready.set_result(None)
             pulse = asyncio.create_task(self._pulse())
             await self._over.wait()
@@ -239,8 +219,6 @@ class _Run:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            for lent in self._lent.values():
-                await lent.stack.aclose()
 
     # Questions
 
@@ -249,134 +227,42 @@ class _Run:
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self._ask()
+                    await self._ask(self._does.wonders())
                 await asyncio.sleep(_PULSE_SECONDS)
         finally:
             self._over.set()
 
-    async def _ask(self, wanted: Iterable[Identity] = (), *, renews: bool = False) -> Answer:
+    async def _ask(self, asked: Any) -> Any:  # noqa: ANN401 - of whatever kind of run
         number = next(self._numbers)
-        asked = self._asked[number] = _Asked(boot_clock(), self._loop.create_future())
-        scopes = tuple(self._scopes)
-        self._tell(Question(number, scopes, tuple(wanted), renews, self._outbox.take()))
+        waiting = self._asked[number] = _Asked(boot_clock(), self._loop.create_future())
+        self._tell(Question(number, asked, self._outbox.take()))
         try:
-            return await asked.answer
+            return await waiting.given
         finally:
             del self._asked[number]
 
     def _take(self, answer: Answer) -> None:
         asked = self._asked.get(answer.number)
-        if asked is None or asked.answer.done():
-            return
-        for scope, loan in answer.loans.items():
-            lent = self._lent.get(scope)
-            if lent is None:
-                continue
-            if isinstance(loan, ArchiverError):
-                lent.lock.lose(loan)
-            elif loan.name == lent.name:
-                lent.lock.extend(asked.at + loan.seconds)
-        self._engine.limit_to(answer.rate)
-        asked.answer.set_result(answer)
-
-    async def _renewed(self, backup: Backup) -> Backup:
-        """A Relist that asks the coordinator."""
-        answer = await self._ask([backup.identity], renews=True)
-        return _given(answer, backup.identity)
+        if asked is not None and not asked.given.done():
+            self._does.hear(answer.given, asked.at)
+            asked.given.set_result(answer.given)
 
     # Tasks
 
-    async def _fetch(self, work: Work) -> Result:
+    async def _do(self, job: Any, subjects: frozenset[Any]) -> Result:  # noqa: ANN401
         if self._over.is_set():
             return Result(is_abandoned=True)
         _RUN.set(self)
-        scopes = [scope_of(transfer.stem) for transfer in work.transfers]
-        self._scopes.update(scopes)
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        homes: list[tuple[Transfer, Stored] | None] = []
-        error: ArchiverError | None = None
+        value, error = None, None
         try:
-            await self._bring(await self._begin(work, set(scopes)), homes, is_batch=work.is_batch)
+            value = await self._does.do(job)
         except LoanLapsed:
             return Result(is_abandoned=True)
         except ArchiverError as raised:
             error = raised
-        finally:
-            self._scopes -= Counter(scopes)
-        # Not those of other tasks: their results may arrive earlier.
-        own = {transfer.backup.identity for transfer in work.transfers}
-        return Result(tuple(homes), error, self._outbox.take(own))
-
-    async def _begin(self, work: Work, scopes: set[str]) -> list[Transfer]:
-        """The transfers with their URLs, once their locks are lent to this worker."""
-        at = boot_clock()
-        answer = await self._ask(transfer.backup.identity for transfer in work.transfers)
-        for scope in scopes:
-            await self._borrow(scope, answer, at)
-        found = []
-        for transfer in work.transfers:
-            given = answer.backups.get(transfer.backup.identity)
-            if isinstance(given, Backup):
-                own = replace(transfer.backup, urls=given.urls, refused=given.refused)
-                transfer = replace(transfer, backup=own)  # noqa: PLW2901
-            found.append(transfer)  # without URLs it is asked for once more, by itself
-        return found
-
-    async def _borrow(self, scope: str, answer: Answer, at: float) -> None:
-        loan = answer.loans.get(scope)
-        if loan is None:
-            raise LoanLapsed(f"the coordinator does not hold the lock of {scope}")
-        if isinstance(loan, ArchiverError):
-            raise loan
-        async with self._lending:
-            lent = self._lent.get(scope)
-            if lent is not None and lent.name == loan.name:
-                return
-            idle = [one for one in self._lent if one not in self._scopes]
-            for one in idle[: max(0, len(self._lent) - _MOST_LENT)] + [scope] * (lent is not None):
-                await self._lent.pop(one).stack.aclose()
-            lock, stack = Borrowed(), AsyncExitStack()
-            lock.extend(at + loan.seconds)
-            await stack.enter_async_context(entered(self._store.borrowed(scope, loan.name, lock)))
-            self._lent[scope] = _Lent(loan.name, lock, stack)
-
-    async def _bring(
-        self,
-        transfers: list[Transfer],
-        homes: list[tuple[Transfer, Stored] | None],
-        *,
-        is_batch: bool,
-    ) -> None:
-        """Add to ``homes`` what is stored, in order."""
-        if not is_batch:
-            transfer, stored = await self._engine.one(transfers[0])
-            homes.append((without_urls(transfer), stored))
-            return
-        size = self._engine.batch_size
-        settled: dict[int, list[Stored | None]] = {at: [] for at in range(0, len(transfers), size)}
-
-        async def bring(at: int) -> None:
-            await self._engine.together(transfers[at : at + size], settled[at].append)
-
-        try:
-            await for_each(settled, bring, self._engine.batches)
-        finally:
-            for at, own in settled.items():
-                part = transfers[at : at + size]
-                for transfer, one in zip(part, own, strict=False):
-                    homes.append(None if one is None else (without_urls(transfer), one))
-                if len(own) < len(part):
-                    break
-
-
-def _given(answer: Answer, identity: Identity) -> Backup:
-    """A backup with its URLs. Raises what the source said."""
-    given = answer.backups.get(identity)
-    if given is None:
-        raise LoanLapsed("the coordinator does not expect this backup here any more")
-    if isinstance(given, ArchiverError):
-        raise given
-    return given
+        # Not what happened to the subjects of other tasks: their results may arrive earlier.
+        return Result(value, error, self._outbox.take(subjects))
