@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -30,6 +30,12 @@ from archiver.stray_characters import stray_characters_in
 from archiver.times import ALL
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Options of every day, which a help shows first, whatever else a command has.
+_EVERYDAY: Final = (
+    *("instance", "to", "set", "at", "remote", "check", "region", "range", "max-age"),
+    *("sample", "since-verified", "assert", "rto", "rpo", "dry-run"),
+)
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -67,11 +73,18 @@ class _EnvironmentOption(click.Option):
         return f"{hint} ({self.envvar})" if source is ParameterSource.ENVIRONMENT else hint
 
 
+def _rank(param: click.Parameter) -> int:
+    """Where a help shows it; those of the same rank stay in their order."""
+    long_name = param.long_name if isinstance(param, _EnvironmentOption) else ""
+    return _EVERYDAY.index(long_name) if long_name in _EVERYDAY else len(_EVERYDAY)
+
+
 class Command(click.Command):
     """A command whose options have their own environment variables."""
 
     def __init__(self, name: str, **attributes: Any) -> None:
         super().__init__(name, **attributes)
+        self.params.sort(key=_rank)
         for param in self.params:
             if isinstance(param, _EnvironmentOption):
                 param.envvar = param.envvar or environment.variable(name, param.long_name)

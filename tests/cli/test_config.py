@@ -67,8 +67,8 @@ archive = ["main", "offsite"]
 s3_endpoint = "https://other.example.com"
 """
 SHOWN = {
-    "nightly": "archiver pull --tag env=prod --range 2026-11-01 --region cn-hangzhou "
-    "--region cn-beijing --to /srv/redis-backups --workers 8 --no-progress --lock-wait 30m "
+    "nightly": "archiver pull --to /srv/redis-backups --region cn-hangzhou --region cn-beijing "
+    "--range 2026-11-01 --tag env=prod --workers 8 --no-progress --lock-wait 30m "
     "--quiet --verbose --verbose",
     "copy": "archiver copy /srv/redis-backups s3://offsite/redis --lock-wait 30m "
     "--s3-endpoint https://s3.example.com --s3-storage-class STANDARD_IA",

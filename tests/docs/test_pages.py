@@ -201,7 +201,9 @@ def test_files_that_an_example_names_are_there() -> None:
 def test_every_example_is_named() -> None:
     """A table says where each is."""
     page = DOCS["production"].text
-    named = set(re.findall(r"`((?:cron|systemd|kubernetes|container)/[\w@.-]+|\w+\.env)`", page))
+    named = set(
+        re.findall(r"`((?:cron|systemd|kubernetes|container)/[\w@.-]+|\w+\.(?:env|toml))`", page)
+    )
     folders = ("", "cron", "systemd", "kubernetes", "container")
     paths = [path for folder in folders for path in (EXAMPLES / folder).iterdir()]
     there = {

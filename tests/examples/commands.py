@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
+from archiver.cli.config_file import read
+from archiver.cli.config_keys import job_commands
 from archiver.cli.main import main
+from tests.examples.conftest import EXAMPLES
 
 _TOP = click.Context(main, info_name="archiver")
 
@@ -38,6 +41,8 @@ def options_of(name: str) -> set[str]:
 def writes_to(context: click.Context) -> set[str]:
     """The directories that a command writes to: not buckets."""
     given: dict[str, Any] = context.params
+    if context.info_name == "run":
+        return {place for job in jobs_of(context) for place in writes_to(job)}
     named = {
         "pull": [given.get("place")],
         "copy": [given.get("place")],
@@ -45,6 +50,17 @@ def writes_to(context: click.Context) -> set[str]:
         "drill": [given.get("place"), given.get("directory"), given.get("scratch")],
     }[context.info_name or ""]
     return {str(place) for place in named if place and not str(place).startswith("s3://")}
+
+
+def jobs_of(context: click.Context) -> list[click.Context]:
+    """What the commands of the example's jobs, which a run names, would be told."""
+    config = read(EXAMPLES / "archiver.toml", job_commands(_TOP))
+    found = []
+    for job in map(config.job, context.params["names"]):
+        command = command_of(job.command)
+        defaults = job.defaults(command)
+        found.append(command.make_context(job.command, [], parent=_TOP, default_map=defaults))
+    return found
 
 
 def lines_of(text: str) -> list[list[str]]:

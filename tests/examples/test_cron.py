@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from archiver.emulator import Emulator
 from tests.examples import crontab
+from tests.examples.commands import jobs_of, lines_of, parsed
 from tests.examples.conftest import EXAMPLES, Offsite, Stage, run
 from tests.examples.envfile import as_docker, as_sh, as_systemd
 
@@ -25,7 +27,7 @@ async def run_entry(stage: Stage, entry: crontab.Entry, added: str = "") -> tupl
 
 def test_there_is_one_for_every_job() -> None:
     assert [path.name for path in JOBS] == [
-        "archiver-copy", "archiver-drill", "archiver-pull", "archiver-verify",
+        "archiver-copy", "archiver-drill", "archiver-pull", "archiver-run", "archiver-verify",
     ]  # fmt: skip
 
 
@@ -75,6 +77,36 @@ async def test_drill(stage: Stage, pulled: None) -> None:
     [entry] = entries("drill")
     assert await run_entry(stage, entry) == (0, "")
     stage.check_evidence("archive", "evidence")
+
+
+async def test_run(
+    stage: Stage, vendor: Path, emulator: Emulator, offsite: Offsite, tmp_path: Path
+) -> None:
+    """One file for all jobs."""
+    offsite.begin()
+    path = tmp_path / "archiver.toml"
+    text = stage.moved((EXAMPLES / "archiver.toml").read_text())
+    path.write_text(text.replace('"pull"', f'"pull"\nendpoint = "{emulator.endpoint}"'))
+    stage.places["/etc/archiver/archiver.toml"] = str(path)
+    every_night, on_sundays = entries("run")
+    assert await run_entry(stage, every_night) == (0, "")
+    assert stage.archived() == 2
+    await offsite.check_copied(stage.archive)
+    stage.check_results()
+    offsite.check_results()
+    assert await run_entry(stage, on_sundays) == (0, "")
+    stage.check_evidence("archive", "evidence")
+
+
+def test_the_file_of_jobs_does_what_the_other_crontabs_do() -> None:
+    for entry in entries("run"):
+        [words] = lines_of(entry.command)
+        for job, name in zip(jobs_of(parsed(words)), parsed(words).params["names"], strict=True):
+            kind, _, place = name.partition("-")
+            [same] = lines_of(entries(kind)[-1 if place else 0].command)
+            apart = parsed(same).params
+            # A verify of the file waits for other writers, as all its jobs do.
+            assert job.params | {"lock_wait": None} == apart | {"lock_wait": None}, name
 
 
 GOOD = "PATH=/bin\n15 4 * * *  archiver  echo a \\% b\n"

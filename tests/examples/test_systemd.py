@@ -21,7 +21,7 @@ ANALYZE = shutil.which("systemd-analyze")
 def test_there_is_a_service_and_a_timer_for_every_job() -> None:
     assert [path.stem for path in JOBS] == [path.stem for path in TIMERS]
     jobs = {path.stem.removeprefix("archiver-").split("-")[0] for path in JOBS}
-    assert jobs == {"copy", "drill", "pull", "verify"}
+    assert jobs == {"copy", "drill", "pull", "run", "verify"}
 
 
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not here (apt install systemd)")
@@ -74,7 +74,7 @@ def test_a_service_may_write_to_what_its_command_writes_to(path: Path) -> None:
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_only_an_interrupted_run_that_the_next_goes_on_with_is_a_success(path: Path) -> None:
-    goes_on = any(job in path.name for job in ("-pull", "-copy"))
+    goes_on = any(job in path.name for job in ("-pull", "-copy", "-run"))
     said = units.read(path).all("Service", "SuccessExitStatus")
     assert said == (["130"] if goes_on else [])
 
@@ -96,7 +96,7 @@ async def test_a_service_gives_the_command_what_cron_gives_it(path: Path, tmp_pa
     environ = {name: moved(value) for name, value in unit.environ().items()}
     for file in unit.all("Service", "EnvironmentFile"):
         environ |= envfile.as_systemd(Path(moved(file)))
-    by_systemd = await run(unit.command(environ), environ)
+    by_systemd = await run([moved(word) for word in unit.command(environ)], environ)
     entry = entry_of(path.stem.removeprefix("archiver-"))
     by_cron = await run(
         ["/bin/sh", "-c", moved(entry.command)],
