@@ -75,7 +75,7 @@ class Jobs:
         if command is None:
             self.mistakes.add(where, f'needs {RUN} = "pull" or another command')
             return None
-        if command not in self.commands:
+        if not isinstance(command, str) or command not in self.commands:
             near = nearest(str(command), self.commands)
             known = near or f"; known are {', '.join(self.commands)}"
             self.mistakes.add((*where, RUN), f"no job can run {command!r}{known}")

@@ -32,7 +32,7 @@ class BadConfig(UsageError):
     """A file with mistakes, in the order of their lines. The message has a line for each."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = sorted(mistakes, key=lambda one: one.line)
+        self.mistakes = sorted(dict.fromkeys(mistakes), key=lambda one: one.line)
         super().__init__("\n".join(map(str, self.mistakes)))
 
 

@@ -1,6 +1,7 @@
 """``archiver run``."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -93,12 +94,12 @@ class _Run:
             self.was_interrupted |= code == EXIT_INTERRUPTED
             if code != EXIT_OK:
                 self.failed[job.name] = code
-        if len(jobs) > 1 and self.failed:
+        if len(jobs) > 1 and (self.failed or left):
             self._say_what_failed(len(jobs), left)
-        return self._code()
+        return self._code(left)
 
-    def _code(self) -> int:
-        if self.was_interrupted:
+    def _code(self, left: "Sequence[Job]") -> int:
+        if EXIT_INTERRUPTED in self.failed.values() or (self.was_interrupted and left):
             return EXIT_INTERRUPTED
         return worst_exit_code(self.failed.values()) or max(self.failed.values(), default=EXIT_OK)
 
@@ -124,13 +125,13 @@ class _Run:
     def _pass_on(self, number: int, frame: object) -> None:
         self.was_interrupted = True
         if self.process is not None and self.process.pid is not None:
-            import os
-
             os.kill(self.process.pid, number)
 
     def _say_what_failed(self, count: int, left: "Sequence[Job]") -> None:
         failed = ", ".join(f"{name} (exit code {code})" for name, code in self.failed.items())
         text = f"archiver: {len(self.failed)} of {count} jobs failed: {failed}"
+        if not failed:  # the signal came when one had just succeeded
+            text = "archiver: interrupted"
         if left:
             text += f"; not run: {', '.join(job.name for job in left)}"
         click.echo(streams.safe(text), err=True)

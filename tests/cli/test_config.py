@@ -1,12 +1,17 @@
 """archiver.toml: what it means, and its mistakes; its schema."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 
+from archiver.cli.config_file import read
+from archiver.cli.config_keys import job_commands
+from archiver.cli.config_tables import BadConfig
 from archiver.cli.main import main
 from archiver.cli.toml_lines import lines_of
 from tests.docs.pages import CHECKOUT
@@ -223,6 +228,25 @@ def test_what_an_environment_variable_sets_is_not_missing(monkeypatch: pytest.Mo
     assert config(text).code == 0
 
 
+ODD_VALUES = """\
+1 -1 1.5 nan true 'x' '' [] [1] [[]] {a=1} {} ['x',{}] 2026-11-01 2026-11-01T02:15:00Z 02:15:00
+"\\u0000" 'a=b' ['a','a']
+"""
+
+
+@pytest.mark.parametrize("value", ODD_VALUES.split())
+def test_a_value_of_another_kind_is_a_mistake_at_most(value: str) -> None:
+    """Wherever it stands."""
+    commands, path = job_commands(click.Context(main)), Path("jobs.toml")
+    lines = GOOD.splitlines()
+    for number, line in enumerate(lines):
+        key, equals, _ = line.partition(" = ")
+        path.write_text("\n".join([*lines[:number], f"{key} = {value}", *lines[number + 1 :]]))
+        if equals:
+            with contextlib.suppress(BadConfig):
+                read(path, commands)
+
+
 def test_a_file_that_cannot_be_read() -> None:
     assert "cannot be read: No such file" in command("config", "check").err
     Path("jobs.toml").write_bytes(b"\n# \xff\n")
@@ -286,6 +310,4 @@ def test_help_has_each_command_once_by_its_purpose() -> None:
     headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
     assert headings[1:] == ["Get backups in", "Look and check", "Recover", "Operate"]
     names = re.findall(r"^  ([a-z]+)  +[A-Z]", text, re.MULTILINE)
-    import click
-
     assert names == main.list_commands(click.Context(main))
