@@ -90,6 +90,7 @@ SHOWN = {
 MISTAKES = [
     ("archive = '/srv/x'", "archive: no such table; did you mean archives?"),
     ("[archives]\noss = 'oss://b/x'", "archives.oss: oss:// is not supported (use s3://… with"),
+    ("web = 's3://me:hunter2@b/x'", "archives.web: a URL with a user or password is a secret"),
     ("source = '/srv/x'", "archives.source: means the vendor; choose another name"),
     ("[archives.main]\nplace = '/srv/x'\ns3_sse = 'AES256'", "archives.main.s3_sse: works only in"),
     ("[fleets.prod]\nregoin = 'cn-hangzhou'", "fleets.prod.regoin: no such key; did you mean reg"),
