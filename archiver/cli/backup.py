@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from archiver.cli.options import (
     Way,
     command,
-    endpoint_options,
+    endpoint_option,
     option,
     output_options,
     way_options,
@@ -26,8 +26,9 @@ from archiver.cli.places import (
     written_to,
 )
 from archiver.cli.pull import download_options, pull_options
-from archiver.cli.sources import ALL_REGIONS, SourceOptions
-from archiver.errors import UsageError
+from archiver.cli.sources import SourceOptions, region_option
+from archiver.errors import ArchiverError, UsageError
+from archiver.events import Failed, Observer
 from archiver.retry import RETRIES
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from archiver.cli.run import Ended
     from archiver.cli.watching import Watch
     from archiver.commands.backup.run import Home
+    from archiver.sources.alibaba.fleet import FleetSource, Found
     from archiver.sources.base import Source
 
 # What a command that goes on says anew.
@@ -73,7 +75,8 @@ _PASSWORD: Final = re.compile(r"(?<=://)[^/@]*(?=@)")
 )
 @option("--pull", "is_pull", is_flag=True, help="Then download exactly these backups; needs --to.")
 @option("--to", "place", metavar="ARCHIVE", help="Directory, or s3://bucket/prefix, for --pull.")
-@endpoint_options
+@region_option
+@endpoint_option
 @way_options
 @download_options
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
@@ -116,13 +119,13 @@ async def _backup(given: dict[str, Any], left: "_Left", last: "LastLine") -> "En
     _check(given)
     asked, way = list(left.jobs), Way.of(given)
     options = BackupOptions(given["retention"], given["timeout"])
-    where = SourceOptions.of(given, Selection())
+    where = SourceOptions.of(given, Selection(tuple(asked)))
 
     async def work(watch: Watch) -> list[str]:
         async with where.open(watch.observe) as fleet:
-            source = fleet.only
-            home = _home(given, way, watch, source)
-            maker = TairMaker(source.api.call, source)
+            found = await fleet.find(where.selection, must_know=True)
+            _drop_homeless(fleet, found, left.jobs, watch.observe)
+            maker, home = TairMaker(fleet.call, fleet), _home(given, way, watch, fleet)
             await make_backups(maker, left.jobs, options, watch.observe, home)
         return [] if home is None else await remarks(watch, home.archive, asked, [])
 
@@ -142,16 +145,33 @@ def _check(given: Mapping[str, Any]) -> None:
     twice = [one for one in jobs if one in instances or jobs.count(one) > 1]
     if twice:
         raise UsageError(f"{twice[0]} is given twice: name its jobs in one --wait-for, with commas")
-    if len(set(given["regions"])) > 1 or ALL_REGIONS in given["regions"]:
-        raise UsageError(
-            "--region: one at a time (the instances of each region need their own run)"
-        )
     if given["retention"] is not None and not instances:
         raise UsageError("--retention is for new backups: it needs --instance")
     if given["is_pull"] != (given["place"] is not None):
         raise UsageError("--pull and --to ARCHIVE need each other")
     if given["is_pull"]:
         check_part_size(given["place"], given["part_size"])
+
+
+def _drop_homeless(
+    fleet: "FleetSource",
+    found: "Found",
+    left: dict[str, tuple[str, ...]],
+    observer: Observer,
+) -> None:
+    """Report, before anything is begun, each instance that no region has, or that one of several
+    may have, and take it out of ``left``. Why a region could not be asked matters only then."""
+    told = list[ArchiverError]()
+    for instance_id in found.unlisted:
+        try:
+            fleet.home_of(instance_id)
+        except ArchiverError as error:
+            del left[instance_id]
+            observer(Failed(instance_id, error))
+            told.append(error)
+    for name, why in found.failures.items():
+        if told and why not in told:
+            observer(Failed(name, why))
 
 
 def _home(given: dict[str, Any], way: Way, watch: "Watch", source: "Source") -> "Home | None":

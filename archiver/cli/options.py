@@ -191,23 +191,6 @@ endpoint_option = option(
 )
 
 
-def endpoint_options(command: F) -> F:
-    """Where the API of one region is."""
-    for declared in (
-        endpoint_option,
-        # Repeatable, so that a second one is refused instead of taking the place of the first.
-        option(
-            "--region",
-            "regions",
-            metavar="ID",
-            multiple=True,
-            help="Region of the instances, e.g. cn-hangzhou.",
-        ),
-    ):
-        command = declared(command)
-    return command
-
-
 def way_options(command: F) -> F:
     """Options of every command that reaches the vendor."""
     for declared in (

@@ -102,8 +102,6 @@ async def test_quiet(run: Run) -> None:
         (("backup", "--wait-for", "r-a:1", "--wait-for", "r-a:2"), "r-a is given twice"),
         (("backup", "--wait-for", "r-a:1", "--retention", "7"), "--retention is for new backups"),
         ((*BACKUP, *HOME, "--part-size", "1MiB", "--to", "s3://b/x"), "5 MiB"),
-        ((*BACKUP, "--region", "cn-hangzhou", "--region", "cn-beijing"), "--region: one at a time"),
-        ((*BACKUP, "--region", "all"), "--region: one at a time"),
     ],
 )
 async def test_wrong_usage_sends_nothing(

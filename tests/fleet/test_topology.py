@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,33 @@ async def test_two_equal_answers_tell_what_was_made_between_them(
     assert await listed(emulator, folder) == {FOUR}
     assert await listed(emulator, folder, refresh=True) == {FOUR}
     assert calls(emulator) == 1  # no backup is newer than the last answer
+
+
+async def test_one_that_is_made_meanwhile_is_asked_for_again(
+    files: Path, folder: Path, emulator_of: EmulatorMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a backup on demand is: it is listed before it is begun, and when it is made."""
+    now = [NOW.timestamp()]
+    monkeypatch.setattr(
+        "archiver.sources.alibaba.region.time", SimpleNamespace(time=lambda: now[0])
+    )
+    describe(files, ShardCount=3)
+    emulator = await emulator_of(files)
+    async with fleet_of(emulator, folder) as fleet:
+
+        async def expected() -> list[object]:
+            pages = [page async for page in fleet.pages(everything(ID))]
+            return [one.nodes_expected for page in pages for one in page.backups]
+
+        assert (await expected(), await expected(), calls(emulator)) == ([None] * 3, [None] * 3, 1)
+        now[0] += 20
+        made = NOW + timedelta(seconds=10)
+        for node in NODES[:3]:
+            write_rdb(files / ID / node / f"manual_{made:%Y%m%d%H%M%S}_7d.rdb", 1000)
+        for _ in range(2):
+            found = await expected()
+            assert found.count(NodesExpected(3, ACTION)) == found.count(None) == 3
+        assert calls(emulator) == 2
 
 
 async def test_todays_answer_says_nothing_of_a_backup_made_before(

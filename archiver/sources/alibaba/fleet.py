@@ -14,13 +14,19 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
 from archiver import events
 from archiver.concurrency import for_each, in_thread_shielded
-from archiver.errors import ArchiverError, PermissionDenied, SourceError, UnknownInstance
+from archiver.errors import (
+    ArchiverError,
+    PermissionDenied,
+    SourceError,
+    UnknownInstance,
+    UsageError,
+)
 from archiver.model import Backup, InstanceDescription, Page, Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
@@ -162,6 +168,7 @@ class FleetSource:
             try:
                 await self._learn(name, selection, must_know=must_know)
             except ArchiverError as error:
+                self._regions[name].failure = error
                 if must_know:
                     failures[name] = error
                 else:
@@ -263,11 +270,37 @@ class FleetSource:
         """When the oldest answer of what is known was given, in seconds since the epoch."""
         return min((region.oldest for region in self._regions.values()), default=math.inf)
 
-    @property
-    def only(self) -> TairSource:
-        """The source of the only region there is."""
-        [region] = self._regions.values()
-        return region.source
+    async def call(
+        self,
+        action: str,
+        params: Mapping[str, str],
+        *,
+        subject: str,
+        resource: str = "*",
+        changes: bool = False,
+    ) -> dict[str, Any]:
+        """Send an action about ``params["InstanceId"]`` to the region of that instance. Raises what
+        :meth:`home_of` and Api.call do."""
+        api = self.home_of(params["InstanceId"]).source.api
+        return await api.call(action, params, subject=subject, resource=resource, changes=changes)
+
+    def home_of(self, instance_id: str) -> Region:
+        """The only region that can have an instance, after :meth:`find`. Raises UnknownInstance
+        where none has it, UsageError where it is not known which one has, and what kept the region
+        from being asked, if that concerns all of its instances."""
+        homes = self._homes(instance_id)
+        able = {name: one for name, one in homes.items() if instance_id not in one.lacks}
+        if not able:
+            raise _nowhere(instance_id, [])
+        if len(able) > 1:
+            raise UsageError(
+                f"{instance_id}: it is not known which of {', '.join(able)} has it",
+                hint="give the --region that has it, and no other",
+            )
+        [home] = able.values()
+        if home.failure is not None and home.failure.concerns_all:
+            raise home.failure
+        return home
 
     def region_of(self, instance_id: str) -> str:
         """The region that has an instance; empty where none is known to."""

@@ -29,22 +29,25 @@ _DENIED_POLICIES: Final = "denied:DescribeBackupPolicy"
 
 class Region:
     """``known`` are the instances that were listed or looked up, by id; ``source`` reads it, too.
-    ``lacks`` are ids that were looked up and that it does not have. ``oldest`` is when the oldest
-    answer was given that was used, in seconds since the epoch."""
+    ``lacks`` are ids that were looked up and that it does not have, ``failure`` is why it could not
+    be asked. ``oldest`` is when the oldest answer was given that was used, in seconds since the
+    epoch."""
 
     def __init__(self, source: TairSource, known: dict[str, Instance]) -> None:
         self.source: Final = source
         self.known: Final = known
         self.lacks: Final[set[str]] = set()
+        self.failure: ArchiverError | None = None
         self.cache = Cache(None, None)
         self.oldest = math.inf
         self.refused: list[ArchiverError] = []
-        # The clusters whose shards were asked for in this run.
-        self._asked: Final[set[str]] = set()
+        # When the newest backup began for which the shards of a cluster were asked for in this run.
+        self._asked: Final[dict[str, float]] = {}
 
     async def learn(self, selection: Selection, *, must_know: bool) -> None:
         """List what may be selected, and look up what is named. Raises what DescribeInstances
-        does; without ``must_know`` it is not asked again today for what it denied."""
+        does; without ``must_know`` it is not asked again today for what it denied or did not have.
+        """
         if selection.is_all:
             await self._list(selection)
         named = [one for one in selection.ids if one not in self.known]
@@ -64,7 +67,7 @@ class Region:
         new = []
         for one in ids:
             found = self._remembered(f"instance:{one}")
-            if found is None:
+            if found is None or (must_know and not found):  # it may have been created since
                 new.append(one)
             else:
                 self._looked_up(one, found)
@@ -159,15 +162,17 @@ class Region:
         return backups if known is None else known.told(backups)
 
     async def _topology(self, instance_id: str, newest: float) -> Topology | None:
-        """What is known of a cluster's shards. They are asked for at most once a run, and only if a
-        backup is newer (``newest``) than the last answer. Without a later run that compares, they
-        would be asked for in vain."""
+        """What is known of a cluster's shards. They are asked for only if a backup is newer
+        (``newest``) than the last answer, and than what they were asked for in this run: again for
+        one that is made meanwhile. Without a later run that compares, they would be asked for in
+        vain."""
         known = _observed(self.cache.get(f"{COMPARED}{instance_id}"))
         is_covered = known is not None and newest <= known.until
         is_denied = self.cache.get(_TOPOLOGY_DENIED) is not None
-        if is_covered or is_denied or instance_id in self._asked or not self.cache.is_kept:
+        was_asked = newest <= self._asked.get(instance_id, -math.inf)
+        if is_covered or is_denied or was_asked or not self.cache.is_kept:
             return known
-        self._asked.add(instance_id)
+        self._asked[instance_id] = newest
         asked_at = time.time()
         try:
             answer = await self.source.api.call(
@@ -180,6 +185,7 @@ class Region:
         except ArchiverError as error:
             if isinstance(error, PermissionDenied):
                 self.cache.put(_TOPOLOGY_DENIED, value=True)
+            self._asked[instance_id] = math.inf  # a failure may take minutes
             _LOG.debug("the number of shards of %s is not known: %s", instance_id, error)
             return known
         # What changed while it was asked for is in neither time: the call may have been retried.
