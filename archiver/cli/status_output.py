@@ -95,7 +95,7 @@ def _cells(one: Judgement, now: datetime) -> tuple[str, ...]:
 
 
 def _verified(one: Judgement, now: datetime) -> str:
-    if any(each.state is SetState.DAMAGED for each in one.facts.sets):
+    if one.facts.damage or any(each.state is SetState.DAMAGED for each in one.facts.sets):
         return "DAMAGED"
     at = one.facts.verified_at
     return "-" if at is None else age(now - at)

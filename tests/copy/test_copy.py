@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, restore, verify
+from archiver.archive.descriptions import description_key, keep
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
 from archiver.errors import NoSuchBackup
+from archiver.model import InstanceDescription
 from archiver.stores.base import Entry
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb
@@ -390,6 +392,26 @@ async def test_folders_without_backups_fail_nothing(tmp_path: Path) -> None:
     asked = CopyOptions(Selection(instances=("r-old",)))
     [failed] = (await copy(source, target, asked)).failures
     assert "no backup of r-old" in str(failed.error)
+
+
+async def test_a_folder_that_no_instance_can_be_called_like(tmp_path: Path) -> None:
+    """It has no description, and fails nothing."""
+    put_standard(tmp_path / "one", rdb(10), STARTS[-1])
+    (tmp_path / "one" / "lost stuff" / "x").mkdir(parents=True)
+    (tmp_path / "one" / "lost stuff" / "note.txt").write_text("hi")
+    done = await copy(Archive(LocalStore(tmp_path / "one")), Archive(LocalStore(tmp_path / "two")))
+    assert (done.archived, done.exit_code, done.failures) == (1, 0, [])
+
+
+async def test_a_description_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    put_standard(tmp_path / "one", rdb(10), STARTS[-1])
+    one, two = (Archive(LocalStore(tmp_path / name)) for name in ("one", "two"))
+    await keep(one.store, [InstanceDescription(INSTANCE, datetime.now(UTC))])
+    (tmp_path / "two" / description_key(INSTANCE)).mkdir(parents=True)
+    put_format(tmp_path / "two")
+    done = await copy(one, two)
+    assert (done.archived, done.exit_code) == (1, 6)
+    assert [failed.subject for failed in done.failures] == ["instances/"]
 
 
 async def test_shards_are_named_once_those_beside_them_are_whole(tmp_path: Path) -> None:

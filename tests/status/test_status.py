@@ -2,13 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from archiver import Archive, LocalStore
+from archiver.archive.descriptions import keep
+from archiver.commands.status.judge import Limits
+from archiver.commands.status.run import Remote, status
 from archiver.emulator import Emulator
+from archiver.model import InstanceDescription, Schedule
 from examples.sample_rdb import rdb
+from tests.archive.sample import put_standard
 from tests.cli.conftest import Result, Run
 from tests.conftest import EmulatorMaker
 
@@ -148,7 +155,7 @@ async def test_a_copy_can_be_judged_as_well(run: Run, tmp_path: Path) -> None:
     await run("pull", *ALL, "--to", "archive")
     await run("copy", "archive", "other")
     here, there = [rows(await run("status", name, "--json")) for name in ("archive", "other")]
-    assert {name: {**row, "archive": ""} for name, row in here.items() if row["newest"]} == {
+    assert {name: {**row, "archive": ""} for name, row in here.items()} == {
         name: {**row, "archive": ""} for name, row in there.items()
     }
 
@@ -163,6 +170,41 @@ async def test_damage_and_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
     shown = await run("status", "archive", "--json")
     assert shown.code == 3
     assert "damaged: instances/r-well.json: it cannot be read" in shown.err
+
+
+@pytest.mark.parametrize("lost", ["SHA256SUMS", "a folder", "a log"])
+async def test_damage_beside_the_sets_of_dumps(lost: str, run: Run, tmp_path: Path) -> None:
+    await run("pull", *ALL, "--to", "archive", "--name", "r-well")
+    sums = max((tmp_path / "archive").rglob("SHA256SUMS"))
+    if lost == "SHA256SUMS":
+        sums.unlink()
+    elif lost == "a folder":
+        (sums.parents[1] / "01").write_text("in its place")
+    else:
+        data = b"*1\r\n$4\r\nPING\r\n"
+        log = put_standard(
+            tmp_path / "archive", data, f"{NOW:%Y%m%dT%H%M%SZ}", instance="r-well",
+            backup_id="999", backup_type="incremental",
+        )  # fmt: skip
+        assert causes(rows(await run("status", "archive", "--json"))["r-well"]) == {}
+        log.write_bytes(b"x")
+    shown = await run("status", "archive", "--json")
+    assert causes(rows(shown)["r-well"]) == {"damaged": "critical"}
+    assert shown.code == 1
+    assert "DAMAGED" in (await run("status", "archive")).out
+
+
+async def test_a_schedule_that_the_source_does_not_tell_now(tmp_path: Path) -> None:
+    """The archive knows it from a pull."""
+    put_standard(tmp_path, rdb(10), f"{NOW - HOUR:%Y%m%dT%H%M%SZ}", instance="r-a")
+    archive = Archive(LocalStore(tmp_path))
+    told = InstanceDescription("r-a", NOW - HOUR, schedule=Schedule((6,), 120, 7))
+    await keep(archive.store, [told])
+    remote = Remote(described={"r-a": replace(told, seen_at=NOW, schedule=None, name="new")})
+    [judged] = (await status(archive, Limits(), NOW, remote=remote)).judgements
+    assert (judged.rhythm.known_from, judged.rhythm.interval) == ("its backup policy", 7 * DAY)
+    assert judged.facts.described is not None
+    assert judged.facts.described.name == "new"
 
 
 async def test_an_archive_without_instances_is_not_well(run: Run, tmp_path: Path) -> None:

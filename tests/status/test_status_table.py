@@ -23,6 +23,8 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 DAILY = Schedule(tuple(range(7)), 120, kept_days=7)
 WEEKLY = Schedule((6,), 120, kept_days=7)  # on Sundays
 WORKDAYS = Schedule((0, 1, 2, 3, 4), 120, kept_days=7)
+WEEKENDS = Schedule((5, 6), 120, kept_days=7)
+EARLY = Schedule((0, 1), 120, kept_days=7)  # on Mondays and Tuesdays
 
 
 def at(days_ago: float, hour: int = 2) -> datetime:
@@ -49,6 +51,7 @@ def said(facts: InstanceFacts, limits: Limits | None = None) -> dict[Cause, Leve
 
 DAYS = tuple(at(days) for days in range(30))
 SUNDAYS = tuple(at(6 + 7 * week) for week in range(6))
+SATURDAYS = tuple(at(7 + 7 * week) for week in range(6))
 WORKING = tuple(day for day in DAYS if day.weekday() < 5)
 TWICE = tuple(at(days, hour) for days in range(30) for hour in (2, 14))
 LONG_AGO = NOW - 40 * DAY
@@ -111,6 +114,30 @@ TABLE = {
     "never, and made long ago": (
         InstanceFacts("r-bp1", described=described(created_at=LONG_AGO)),
         {Cause.NEVER: Level.CRITICAL},
+    ),
+    "never, and nobody knows when it was made": (
+        InstanceFacts("r-bp1", described=described()),
+        {Cause.NEVER: Level.WARNING},
+    ),
+    "on weekends by its policy": (
+        InstanceFacts("r-bp1", sets(at(0), *SUNDAYS, *SATURDAYS), described=described(WEEKENDS)),
+        {},
+    ),
+    "on weekends, and no Sunday came": (
+        InstanceFacts("r-bp1", sets(at(0), *SATURDAYS), described=described(WEEKENDS)),
+        {Cause.GAP: Level.WARNING},
+    ),
+    "on Mondays and Tuesdays, and this week's Tuesday did not come": (
+        InstanceFacts("r-bp1", sets(at(5), at(11), at(12)), described=described(EARLY)),
+        {Cause.OVERDUE: Level.CRITICAL},
+    ),
+    "on Mondays and Tuesdays, and both came": (
+        InstanceFacts("r-bp1", sets(at(4), at(5), at(11), at(12)), described=described(EARLY)),
+        {},
+    ),
+    "a log is damaged": (
+        InstanceFacts("r-bp1", sets(*DAYS), damage=("r-bp1/2026/11/x.aof: it is missing",)),
+        {Cause.DAMAGED: Level.CRITICAL},
     ),
     "never, and made today": (
         InstanceFacts("r-bp1", described=described(created_at=NOW - HOUR)),
@@ -196,6 +223,7 @@ def test_what_is_said_of_an_instance(name: str) -> None:
             ),
             {},
         ),
+        (InstanceFacts("r-bp1", described=described(no_backups="STAND_ALONE")), {}),
     ],
 )
 def test_a_verify_and_a_drill_are_asked_for(

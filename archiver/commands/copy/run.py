@@ -12,7 +12,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from archiver import events
-from archiver.archive import layout
+from archiver.archive import descriptions, layout
 from archiver.archive.acknowledged import (
     Acknowledged,
     Copied,
@@ -158,9 +158,13 @@ class _Copying:
 
     async def _copy_descriptions(self) -> None:
         """What the vendor said of the instances, so that the copy can be judged by itself."""
-        names = (await self._prefixes()).keys()
-        found, _ = await read_descriptions(self._source.store, names)
-        await keep(self._shared.target.store, found.values())
+        is_all = self._selection.prefixes == [""]
+        names = None if is_all else (await self._prefixes()).keys()
+        try:
+            found, _ = await read_descriptions(self._source.store, names)
+            await keep(self._shared.target.store, found.values())
+        except ArchiverError as error:
+            self._shared.observer(events.Failed(descriptions.PREFIX, error))
 
     def _report_acknowledgements(self, copied: Iterable[Copied]) -> None:
         for one in copied:

@@ -46,9 +46,16 @@ class Rhythm:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first moment later than this one at which a backup is expected."""
-        if not self.minutes:
-            return moment + self.interval
         return next(self.moments(moment))
+
+    def nearest(self, moment: datetime) -> datetime:
+        """The moment to which a backup belongs that began at this one: the nearest."""
+        if not self.minutes:
+            return moment
+        before, after = next(
+            pair for pair in itertools.pairwise(self.moments(moment - WEEK)) if pair[1] > moment
+        )
+        return before if moment - before < after - moment else after
 
     def moments(self, after: datetime) -> Iterator[datetime]:
         """The moments later than this one at which backups are expected, without end."""
@@ -109,7 +116,7 @@ def _moments_of_most_weeks(starts: Sequence[datetime]) -> Iterator[int]:
 
 
 def _usual(minutes: Sequence[int]) -> timedelta:
-    """The usual time between the moments of a week."""
+    """The usual time between the moments of a week; of two, the shorter."""
     around = [*minutes, minutes[0] + _WEEK_MINUTES]
     pauses = sorted(after - before for before, after in itertools.pairwise(around))
-    return timedelta(minutes=pauses[len(pauses) // 2])
+    return timedelta(minutes=pauses[(len(pauses) - 1) // 2])

@@ -79,6 +79,7 @@ async def all_facts(
         facts = InstanceFacts(
             name,
             sets=set_facts(known),
+            damage=other_damage(known),
             described=described.get(name),
             drill=drills.newest.get(name),
             passed=drills.passed.get(name) or await _noted(archive.store, name, drills),
@@ -119,6 +120,15 @@ def set_facts(rows: Sequence[Row]) -> tuple[SetFacts, ...]:
         if one.is_full:
             joined[parts.get(one.key, (one.key,))[0]] += by_key[one.key]
     return tuple(_set_facts(key, of_set) for key, of_set in joined.items())
+
+
+def other_damage(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Why what is in no set of dumps does not count: a log, a month's SHA256SUMS, or a folder that
+    nobody sees into. Pure."""
+    dumps = {row.set_key for row in rows if not row.is_log and layout.set_start(row.set_key)}
+    return tuple(
+        row.error.message for row in rows if row.error is not None and row.set_key not in dumps
+    )
 
 
 def _set_facts(key: str, rows: Sequence[Row]) -> SetFacts:

@@ -6,7 +6,6 @@ the usual interval. Critical is what nobody should sleep over: recovery would fa
 than a backup or two. What nobody can mend any more is counted and no reason to alarm.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import Final
 
-from archiver.commands.status.expected import Rhythm, expected
+from archiver.commands.status.expected import WEEK, Rhythm, expected
 from archiver.model import InstanceDescription
 from archiver.times import format_day, format_minute
 from archiver.words import age, times
@@ -96,13 +95,15 @@ class Unarchived:
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """What is known of an instance. ``sets`` are those of dumps, oldest first; ``pruned`` is when
-    sets began that were removed on purpose. ``verified_at`` is when all files of the newest
+    """What is known of an instance. ``sets`` are those of dumps, oldest first; ``damage`` is why
+    what is in none of them is damaged, such as a log or a SHA256SUMS; ``pruned`` is when sets began
+    that were removed on purpose. ``verified_at`` is when all files of the newest
     complete set had been verified, ``drill`` the newest drill, ``passed`` the newest that passed;
     None: never. ``unarchived`` is None where the source was not asked."""
 
     instance_id: str
     sets: tuple[SetFacts, ...] = ()
+    damage: tuple[str, ...] = ()
     pruned: tuple[datetime, ...] = ()
     described: InstanceDescription | None = None
     verified_at: datetime | None = None
@@ -219,15 +220,9 @@ class _Case:
         kept = None if schedule is None else schedule.kept_days
         return timedelta(days=_KEPT_DAYS if kept is None else kept)
 
-    @property
-    def _near(self) -> timedelta:
-        """A backup that began so long before or after a moment is that of this moment."""
-        return self.rhythm.interval / 2
-
     def _due_after(self, moment: datetime) -> datetime:
-        """When the backup after that of this moment is expected."""
-        near = self._near if self.rhythm.minutes else timedelta()
-        return self.rhythm.next_after(moment + near)
+        """When the backup after the one that began at this moment is expected."""
+        return self.rhythm.next_after(self.rhythm.nearest(moment))
 
     def _limit(self, due: datetime, multiple: float) -> datetime:
         return due + max(0.0, multiple - 1) * self.rhythm.interval
@@ -239,11 +234,10 @@ class _Case:
         return Level.WARNING if self.now > self._limit(due, self.limits.warning) else Level.OK
 
     def _damaged(self) -> Iterator[Reason]:
-        damaged = [one for one in self.facts.sets if one.state is SetState.DAMAGED]
-        if damaged:
-            last = damaged[-1]
-            more = f", and {times(len(damaged) - 1, 'other set')}" if len(damaged) > 1 else ""
-            text = f"damaged: {last.why}{more}"
+        sets = [one.why for one in self.facts.sets if one.state is SetState.DAMAGED]
+        if damaged := [*self.facts.damage, *sets]:
+            more = f", and {times(len(damaged) - 1, 'other')}" if len(damaged) > 1 else ""
+            text = f"damaged: {damaged[-1]}{more}"
             fix = (
                 f"archiver verify ARCHIVE --repair-from source --instance {self.facts.instance_id}"
             )
@@ -255,7 +249,9 @@ class _Case:
             text = f"the drill of {format_day(drill.at)} did not pass: {drill.verdict}"
             yield Reason(Level.CRITICAL, Cause.DRILL_FAILED, text, f"see drills/…/{drill.id}.html")
         passed = self.facts.passed
-        if within is not None and (passed is None or self.now - passed.at > within):
+        if within is None or self.facts.newest is None:
+            return  # without a complete set there is nothing to drill
+        if passed is None or self.now - passed.at > within:
             last = "never passed" if passed is None else f"passed {age(self.now - passed.at)} ago"
             text = f"a drill was {last}; one is asked for every {age(within)}"
             yield Reason(Level.WARNING, Cause.DRILL_OLD, text)
@@ -290,7 +286,7 @@ class _Case:
 
     def _never(self, every: str) -> Iterator[Reason]:
         described = self.facts.described
-        since = None if described is None else described.created_at or described.seen_at
+        since = None if described is None else described.created_at
         since = min((one.started_at for one in self.facts.sets), default=since)
         level = Level.WARNING if since is None else self._level_at(self.rhythm.next_after(since))
         if level is not Level.OK:
@@ -371,11 +367,12 @@ class _Case:
                 if before >= began and after - before >= _PAUSE * self.rhythm.interval:
                     yield before + self.rhythm.interval
             return
+        came = {self.rhythm.nearest(one) for one in whole if one > began - WEEK}
+        last = self.rhythm.nearest(whole[-1])
         for moment in self.rhythm.moments(began):
-            if moment >= whole[-1] - self._near:
+            if moment >= last:
                 return
-            at = bisect_left(whole, moment - self._near)
-            if whole[at] >= moment + self._near:
+            if moment not in came:
                 yield moment
 
     def _end(self) -> Iterator[Reason]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from archiver.archive.archive import Archive
+from archiver.archive.descriptions import merge
 from archiver.commands.ls.listing import State, compared_rows
 from archiver.commands.status.facts import all_facts
 from archiver.commands.status.judge import (
@@ -61,6 +62,12 @@ async def status(
     return found
 
 
+def _described(one: InstanceFacts, remote: Remote) -> InstanceDescription | None:
+    """What the source says of an instance now, and of its schedule what the archive knows."""
+    now = remote.described.get(one.instance_id)
+    return one.described if now is None else merge(one.described, now)
+
+
 async def _compared(
     archive: Archive, facts: list[InstanceFacts], remote: Remote
 ) -> list[InstanceFacts]:
@@ -75,7 +82,7 @@ async def _compared(
     return [
         replace(
             one,
-            described=remote.described.get(one.instance_id, one.described),
+            described=_described(one, remote),
             unarchived=tuple(missing[one.instance_id])
             if one.instance_id in remote.backups
             else None,
