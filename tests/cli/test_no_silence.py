@@ -238,6 +238,14 @@ def an_empty_folder(world: World) -> None:
     world.archive.mkdir()
 
 
+def a_job(world: World) -> None:
+    (world.here / "a.toml").write_text("[jobs.a]\nrun = 'instances'\n")
+
+
+def a_wrong_job(world: World) -> None:
+    (world.here / "a.toml").write_text("[jobs.a]\nrun = 'pul'\n")
+
+
 FAILED, WRONG = "failed at the vendor", "checksum at the end of this RDB"
 BAD_KEY = (("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "wrong"),)
 QUOTED = (("ALIBABA_CLOUD_ACCESS_KEY_SECRET", f'"{KEY_SECRET}"'),)
@@ -379,6 +387,14 @@ CASES = (
     Case("backup: nobody", ("backup", "--instance", INSTANCE, *NOWHERE), 5, ("no response from",)),
     Case("backup: no key", ("backup", "--instance", INSTANCE, *NOWHERE), 4, ("no access key",),
          environ=NO_KEY),
+    # run, config
+    Case("run: nothing", ("run",), 2, ("missing argument: JOB",)),
+    Case("run: no file", ("run", "a", "--config", "no.toml"), 2, ("no.toml cannot be read",)),
+    Case("run: no job", ("run", "b", "--config", "a.toml"), 2, ("a.toml has no job b",), a_job),
+    Case("config: no file", ("config", "check", "--config", "no.toml"), 2,
+         ("no.toml cannot be read",)),
+    Case("config: wrong", ("config", "check", "--config", "a.toml"), 2,
+         ("a.toml:2: jobs.a.run: no job can run 'pul'; did you mean pull?",), a_wrong_job),
     # emulate
     Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere does not exist",)),
     Case("emulate: no instance", ("emulate", "archive"), 2, ("contains no instance",),

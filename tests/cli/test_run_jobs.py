@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,18 +169,31 @@ async def test_a_usage_error_goes_to_the_log_of_the_job(
     assert "ended with exit code 2" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("kill", "number"),
+    [
+        (os.kill, signal.SIGTERM),
+        (os.kill, signal.SIGHUP),
+        (os.killpg, signal.SIGINT),  # as a terminal does; the job gets it twice
+        (os.killpg, signal.SIGTERM),  # as systemd does
+    ],
+)
 async def test_a_signal_stops_the_job_and_those_after_it(
-    number: signal.Signals, environ: dict[str, str], files: Path, emulator: Emulator, tmp_path: Path
+    kill: Callable[[int, int], None],
+    number: signal.Signals,
+    environ: dict[str, str],
+    files: Path,
+    emulator: Emulator,
+    tmp_path: Path,
 ) -> None:
     write_rdb(files / INSTANCE / f"c_{STAMP}.rdb", 8_000_000)
     emulator.faults = Faults(rate=100_000)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "archiver", "run", "pull", "verify", "--continue",
-        cwd=tmp_path, env=environ, stderr=asyncio.subprocess.PIPE,
+        cwd=tmp_path, env=environ, stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     await until_bytes_move(emulator)
-    os.kill(process.pid, number)
+    kill(process.pid, number)
     _, said = await process.communicate()
     assert process.returncode == 130, said
     assert b"run the same command again to resume" in said
