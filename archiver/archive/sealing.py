@@ -9,9 +9,9 @@ Only a repair replaces a SHA256SUMS that is gone or cannot be read. It keeps eve
 backup's file. It refuses where a damaged line may be that of a file that gets no other: the next
 pull would give a standard instance's file the line that its record says, whoever wrote that.
 
-The catalogue stands in for a SHA256SUMS that is gone: each file that it says was named there must
-be named again, or be acknowledged as gone. A catalogue that was forged, and a set that was lost
-with its SHA256SUMS, look the same: so somebody has to say which it is.
+The catalogue stands in for a SHA256SUMS that is gone or damaged: each file that it says was named
+there must be named again, or be acknowledged as gone. A catalogue that was forged, and a set that
+was lost with its SHA256SUMS, look the same: so somebody has to say which it is.
 
 A cluster's set gets its lines when all of its files are here, which the caller knows. A standard
 instance's set is one file, whose record proves the bytes: each of the month that has no line gets
@@ -176,7 +176,7 @@ async def plan_seal(
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
     if repair is not None:
-        if lost := await _lost(store, month, named):
+        if lost := await _lost(store, month, {**repair.absent, **named}):
             return SealPlan(failed={**failed, **lost})
         try:
             _check_repair(month, added, kept, repair)
@@ -307,11 +307,12 @@ def _remembered(
 
 
 async def _lost(store: Store, month: _Month, named: Mapping[str, str]) -> dict[str, ArchiverError]:
-    """Why a SHA256SUMS that is gone cannot be written anew: by the key of its record, each file
-    that it may have named, by the catalogue, that is not ``named`` now, and that nobody has
-    acknowledged as gone; and why, by its own key. Raises StoreError."""
+    """Why a SHA256SUMS that is gone or damaged cannot be written anew: by the key of its record,
+    each file that it may have named, by the catalogue, that is not ``named`` now, and that nobody
+    has acknowledged as gone; and why, by its own key. Of a damaged one those that are here are for
+    :func:`_check_repair`. Raises StoreError."""
     catalogue = month.view.overview.catalogue
-    if not catalogue.lacks_sums:
+    if not month.view.overview.is_witness:
         return {}
     may_be_named = catalogue.named - (catalogue.entries.keys() - catalogue.were_named)
     right = set(map(layout.backup_name, named))  # in whichever folder, with whichever time
@@ -319,6 +320,7 @@ async def _lost(store: Store, month: _Month, named: Mapping[str, str]) -> dict[s
     lost = {key: name for key, name in lost.items() if name not in right}
     here = set(map(layout.stem_of, month.view.listed.entries))
     gone = {key: name for key, name in lost.items() if layout.stem_of(key) not in here}
+    lost = lost if catalogue.lacks_sums else gone
     acknowledged = await acknowledged_backups(store, gone.values())
     found: dict[str, ArchiverError] = {}
     for key, name in lost.items():
@@ -331,7 +333,8 @@ async def _lost(store: Store, month: _Month, named: Mapping[str, str]) -> dict[s
     known.update(map(layout.record_key, map(layout.stem_of, named)))
     if found or _is_short(month, known):
         which = "the catalogue names" if found else "it may have named"
-        fault = f"it was here, and is gone: {which} files that would get no line"
+        was = "was here, and is gone" if catalogue.lacks_sums else "cannot be read"
+        fault = f"it {was}: {which} files that would get no line"
         sums_key = layout.sums_key(month.view.key)
         found[sums_key] = BadDocument(sums_key, fault, hint=_REMOVED)
     return found

@@ -327,6 +327,35 @@ async def test_a_set_that_is_lost_with_its_sha256sums_is_not_forgotten(
     assert (await verify(pulled.archive)).findings == []
 
 
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", [b"", b"\0" * 100, "folder"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_set_that_is_lost_while_its_sha256sums_is_damaged(
+    instance: str, left: bytes | str, origin: str, pulled: Pulled, offsite: Archive, vendor: Path,
+    source: TairSource,
+) -> None:  # fmt: skip
+    """As after a power cut. The catalogue knew all of it, and the others can be proven."""
+    sums, lost = pulled.sums(instance), pulled.objects(instance, DAYS[0])
+    kept = [line for line in sums.read_text().splitlines(keepends=True) if DAYS[0] not in line]
+    _forget(vendor, DAYS[0])
+    for root in (pulled.root, Path(str(offsite.store))):
+        for path in lost:
+            remove_node(root / pulled.key(path))
+    sums.unlink()
+    sums.write_bytes(left) if isinstance(left, bytes) else sums.mkdir()
+    (Path(str(offsite.store)) / pulled.key(sums)).write_text("".join(kept))
+    gone = [layout.backup_name(pulled.key(path)) for path in lost]
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    for _ in range(2):
+        mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+        told = " ".join(str(one.error) for one in mended.not_repaired)
+        assert all(f"acknowledge {name} (archiver ack)" in told for name in gone)
+        assert (mended.exit_code, sums.is_file() and sums.read_bytes() != left) == (3, False)
+    await _acknowledge(pulled.archive, *gone)
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, mended.not_repaired, sums.read_text()) == (0, [], "".join(kept))
+
+
 @pytest.mark.parametrize("besides", ["here", "withdrawn", "cannot be read"])
 async def test_an_acknowledgement_that_does_not_count_for_a_lost_sha256sums(
     besides: str, pulled: Pulled, vendor: Path, source: TairSource
