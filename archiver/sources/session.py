@@ -95,9 +95,11 @@ async def send(
     return Response(response.status, response.headers, body)
 
 
-def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:
-    """The error for a request that got no response. aiohttp's message is not used: it may quote the
-    URL with its query."""
+def no_response_error(
+    error: Exception, url: URL, proxy: Proxy | None, chosen_by: str = ""
+) -> ArchiverError:
+    """The error for a request that got no response; ``chosen_by`` names the options that a wrong
+    host may come from. aiohttp's message is not used: it may quote the URL with its query."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "it cannot be verified")
         return UntrustedSource(
@@ -111,11 +113,13 @@ def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> Archiv
         why = "its response is not HTTP"
     if isinstance(error, aiohttp.ClientProxyConnectionError) and proxy is not None:
         return unreachable(proxy, why)
+    was_sent = not isinstance(error, _NOT_CONNECTED)
+    wrong_host = f"{chosen_by}, and " if chosen_by and not was_sent else ""
     unreachable_host = SourceUnreachable(
         f"no response from {url.authority}{via(proxy)}: {why}",
-        hint="check the network, the region and the endpoint",
+        hint=f"check {wrong_host}the network",
     )
-    unreachable_host.was_sent = not isinstance(error, _NOT_CONNECTED)
+    unreachable_host.was_sent = was_sent
     return unreachable_host
 
 

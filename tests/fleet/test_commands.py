@@ -156,6 +156,21 @@ async def test_what_fits_no_instance_is_named(run: Run, regions: dict[str, str])
     assert "no match: --name none* fits no listed instance" in misspelt.err
 
 
+async def test_what_the_api_finds_nothing_for_is_named(run: Run, regions: dict[str, str]) -> None:
+    """Beside a named instance, the list would be empty without a word."""
+    args = ("ls", *ALL, "--quiet", "--instance", "all", "--instance", "r-std-0000")
+    fits = await run(*args, "--tag", "env=prod", "--resource-group", "rg-1")
+    assert (fits.code, "no match" in fits.err) == (0, False)
+    one = await run(*args, "--tag", "env=pord")
+    assert (one.code, one.err.count("no match")) == (0, 1)
+    assert "no match: --tag env=pord fits no listed instance" in one.err
+    both = await run(*args, "--tag", "env=prod", "--resource-group", "rg-9", "--name", "x*")
+    assert (both.code, both.err.count("no match")) == (0, 1)
+    assert "no match: --tag env=prod --resource-group rg-9 fits no listed" in both.err
+    group = await run(*args, "--resource-group", "rg-9")
+    assert "no match: --resource-group rg-9 fits no listed instance" in group.err
+
+
 @pytest.mark.parametrize("words", [("pull", "--to", "archive"), ("ls",)], ids="-".join)
 async def test_an_instance_of_another_region_is_named(
     words: tuple[str, ...], run: Run, regions: dict[str, str], tmp_path: Path

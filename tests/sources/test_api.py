@@ -160,7 +160,7 @@ async def test_a_change_at_an_endpoint_that_cannot_be_connected_to(
     session: aiohttp.ClientSession, vendor: Vendor
 ) -> None:
     api = api_at("http://127.0.0.1:1", session, vendor)
-    with pytest.raises(SourceUnreachable, match="check the network"):
+    with pytest.raises(SourceUnreachable, match="check --region and --endpoint, and the network"):
         await api.call("Do", {}, subject="it", changes=True)
     assert len(vendor.quotas.calls) == QUICK.attempts
 

@@ -37,6 +37,7 @@ from archiver.times import format_iso
 MAX_RESPONSE_BYTES = 32 * 2**20
 _TIMEOUT = aiohttp.ClientTimeout(total=RETRIES.api_call.timeout, connect=RETRIES.connect.timeout)
 
+_KVSTORE: Final = "kvstore"
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z0-9]+){1,5}")
 _HOST = re.compile(rf"r-kvstore(-vpc)?\.(?P<region>{_REGION.pattern})\.aliyuncs\.com")
 # The vendor's SDK (7.0.0) sends these public regions to the central host. Older documentation
@@ -94,7 +95,7 @@ class RpcClient:
         version: str,
         clock: Callable[[], float] = time.time,
         *,
-        service: str = "kvstore",
+        service: str = _KVSTORE,
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
         proxies: Proxies | None = None,
     ) -> None:
@@ -174,7 +175,8 @@ class RpcClient:
                 action=action,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return no_response_error(error, self._url, self._proxy)
+            chosen_by = "--region and --endpoint" if self._service == _KVSTORE else ""
+            return no_response_error(error, self._url, self._proxy, chosen_by)
 
     def _headers(
         self, action: str, params: Mapping[str, str], credentials: Credentials | None

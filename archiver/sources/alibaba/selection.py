@@ -35,15 +35,28 @@ class Selection:
         return (
             self.is_all
             and instance.instance_id not in self.excluded
-            and self.tags.items() <= instance.tags.items()
-            and self.resource_group in (None, instance.resource_group)
+            and self._is_listed(instance)
             and (not self.names or any(fnmatchcase(instance.name, one) for one in self.names))
+        )
+
+    def _is_listed(self, instance: Instance) -> bool:
+        """Whether the API lists it, which is asked for tags and a group only."""
+        return self.tags.items() <= instance.tags.items() and self.resource_group in (
+            None,
+            instance.resource_group,
         )
 
     def unused(self, instances: Iterable[Instance]) -> list[tuple[str, str]]:
         """What chooses among all ``instances`` and fits none of them, after the name of its option:
         perhaps a typo."""
         listed = list(instances)
+        group = self.resource_group
+        asked = [f"--tag {key}={value}" for key, value in self.tags.items()]
+        asked += [] if group is None else [f"--resource-group {group}"]
+        if asked and not any(map(self._is_listed, listed)):
+            # Together they fit none, so nothing is known of the other options.
+            option, _, value = " ".join(asked).removeprefix("--").partition(" ")
+            return [(option, value)]
         ids = {one.instance_id for one in listed}
         excluded = [("exclude", one) for one in sorted(self.excluded - ids)]
         names = [
