@@ -11,7 +11,7 @@ no witness of any file: where they are wrong, ``status`` expects the wrong backu
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -93,10 +93,15 @@ async def keep(store: Store, described: Iterable[InstanceDescription]) -> None:
 
 
 async def keep_gone(
-    store: Store, whole: Mapping[str, frozenset[str]], named: Iterable[str], asked_at: datetime
+    store: Store,
+    whole: Mapping[str, frozenset[str]],
+    named: Iterable[str],
+    regions: Collection[str],
+    asked_at: datetime,
 ) -> None:
-    """Note which instances their source has no more: those that are ``named``, and those whose
-    region was listed as a ``whole``, without them, at ``asked_at``. Raises StoreError."""
+    """Note which instances their source has no more: those that are ``named``, of the ``regions``
+    that were asked ("" for any), and those whose region was listed as a ``whole``, without them, at
+    ``asked_at``. Raises StoreError."""
     named = frozenset(named)
     if not (whole or named):
         return
@@ -106,7 +111,8 @@ async def keep_gone(
         if one.gone_at is not None or one.seen_at >= asked_at:
             return False
         is_listed = one.instance_id in whole.get(one.region, (one.instance_id,))
-        return one.instance_id in named or not is_listed
+        is_asked = "" in (one.region, *regions) or one.region in regions
+        return (one.instance_id in named and is_asked) or not is_listed
 
     gone = [replace(one, gone_at=asked_at) for one in known.values() if is_gone(one)]
 

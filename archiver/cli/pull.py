@@ -162,6 +162,7 @@ async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended |
                     source.descriptions(own_found),
                     found.whole,
                     watch.so_far.unknown_instances,
+                    source.regions,
                     source.asked_at,
                 )
         asked = list(dict.fromkeys(query.instance_id for query in queries))

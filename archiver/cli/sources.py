@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -290,6 +290,7 @@ async def keep_descriptions(
     described: Sequence[InstanceDescription],
     whole: Mapping[str, frozenset[str]],
     gone: Sequence[str],
+    regions: Collection[str],
     asked_at: float,
 ) -> None:
     """Keep in the archive, if there is one, what the source said of instances, and which are gone.
@@ -300,7 +301,7 @@ async def keep_descriptions(
     try:
         if await archive.check_format():
             await keep(archive.store, described)
-            await keep_gone(archive.store, whole, gone, at)
+            await keep_gone(archive.store, whole, gone, regions, at)
     except ArchiverError as error:
         text = f"what the source says of the instances was not kept: {error}"
         record(logging.WARNING, "not_described", text, None, {"error": str(error)})

@@ -17,6 +17,7 @@ from archiver.archive.descriptions import (
 )
 from archiver.errors import BadDocument
 from archiver.model import Engine, InstanceDescription, Schedule
+from archiver.sources.alibaba.policies import read_policy
 from archiver.stores.local.store import LocalStore
 from tests.archive.sample import put_format
 
@@ -128,15 +129,25 @@ async def test_which_are_gone(store: LocalStore) -> None:
         ("r-elsewhere", "cn-beijing", NOW),
         ("r-new", "cn-hangzhou", NOW + 2 * hour),
         ("r-named", "cn-beijing", NOW),
+        ("r-misplaced", "cn-shanghai", NOW),  # somebody asked another region for it
     ]:
         await keep(store, [InstanceDescription(name, seen_at, region=region)])
     # It was listed an hour after they were seen, all but one.
-    await keep_gone(store, {"cn-hangzhou": frozenset(["r-here"])}, ["r-named"], NOW + hour)
+    whole, named = {"cn-hangzhou": frozenset(["r-here"])}, ["r-named", "r-misplaced"]
+    await keep_gone(store, whole, named, ["cn-hangzhou", "cn-beijing"], NOW + hour)
     found, _ = await read_descriptions(store)
     assert {name for name, one in found.items() if one.gone_at == NOW + hour} == {
         "r-gone",
         "r-named",
     }
+    await keep_gone(store, {}, ["r-misplaced"], [""], NOW + hour)
+    assert (await read_descriptions(store))[0]["r-misplaced"].gone_at == NOW + hour
     back = replace(found["r-gone"], seen_at=NOW + 3 * hour, gone_at=None)
     await keep(store, [back])
     assert (await read_descriptions(store))[0]["r-gone"] == back
+
+
+@pytest.mark.parametrize(("said", "days"), [("7", 7), ("9999", 9999), ("9" * 5000, None)])
+def test_a_retention_that_no_description_can_hold(said: str, days: int | None) -> None:
+    answer = {"PreferredBackupPeriod": "Monday", "PreferredBackupTime": "02:00Z-03:00Z"}
+    assert read_policy("r-a", {**answer, "BackupRetentionPeriod": said}).kept_days == days

@@ -302,6 +302,11 @@ class FleetSource:
             raise home.failure
         return home
 
+    @property
+    def regions(self) -> Collection[str]:
+        """The ids of the regions that are asked; "" for whatever an endpoint has."""
+        return self._regions.keys()
+
     def region_of(self, instance_id: str) -> str:
         """The region that has an instance; empty where none is known to."""
         return self._home.get(instance_id, "")

@@ -1,11 +1,13 @@
 """Backup policies, as DescribeBackupPolicy (R-kvstore, 2015-01-01) tells them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from archiver.errors import SourceError
 
+_DAYS: Final = re.compile(r"[0-9]{1,4}")
 WEEK: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -27,7 +29,7 @@ def read_policy(instance_id: str, answer: Mapping[str, Any]) -> BackupPolicy:
         days = {day.strip() for day in str(answer["PreferredBackupPeriod"]).split(",")}
         kept = str(answer.get("BackupRetentionPeriod") or "")
         return BackupPolicy(
-            kept_days=int(kept) if kept.isascii() and kept.isdecimal() else None,
+            kept_days=int(kept) if _DAYS.fullmatch(kept) else None,
             days=tuple(day for day in WEEK if day in days),
             time=str(answer["PreferredBackupTime"])[:20],
             has_log=str(answer.get("EnableBackupLog", 0)) == "1",
