@@ -40,7 +40,7 @@ async def test_again_and_again(run: Run, tmp_path: Path) -> None:  # noqa: F811 
         (("--instance", "shop", "--pattern", "{x}.rdb"), 2, "{x} is none of"),
         (("--instance", "../shop"), 2, "invalid instance ID"),
         (("--instance", "drills"), 2, "invalid instance ID"),
-        (("--instance", "all"), 2, "invalid instance ID"),
+        (("--instance", "all"), 2, "'all' is not possible here"),
         ((), 2, "--instance"),
         (("--instance", "shop"), 1, "there is no file that is a backup by its name"),
     ],
