@@ -7,11 +7,9 @@ import click
 from archiver.cli.options import command, option, output_options
 from archiver.cli.params import Count, InstanceId, Size
 from archiver.cli.places import (
-    beginning_options,
     check_part_size,
-    keeping_options,
-    lock_option,
     store_at,
+    writing_options,
     written_to,
 )
 
@@ -38,9 +36,7 @@ if TYPE_CHECKING:
 @option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total.")
 @option("--dry-run", is_flag=True, help="Show what would be taken; write nothing.")
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
-@beginning_options
-@lock_option("0s")
-@keeping_options
+@writing_options
 @output_options
 def adopt(origin: str, place: str, **given: Any) -> None:
     """Take dumps and logs that are in a directory or bucket into the archive.

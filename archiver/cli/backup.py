@@ -18,11 +18,9 @@ from archiver.cli.options import (
 )
 from archiver.cli.params import Duration, InstanceId, Retention, WaitFor
 from archiver.cli.places import (
-    beginning_options,
     check_part_size,
-    keeping_options,
-    lock_option,
     store_at,
+    writing_options,
     written_to,
 )
 from archiver.cli.pull import download_options, pull_options
@@ -80,9 +78,7 @@ _PASSWORD: Final = re.compile(r"(?<=://)[^/@]*(?=@)")
 @way_options
 @download_options
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
-@beginning_options
-@lock_option("0s")
-@keeping_options
+@writing_options
 @output_options
 def backup(**given: Any) -> None:
     """Have the vendor make backups now, and wait until they are made.

@@ -8,11 +8,9 @@ import click
 from archiver.cli.options import command, option, output_options, range_option
 from archiver.cli.params import Count, InstanceId, SetKey, Size
 from archiver.cli.places import (
-    beginning_options,
     check_part_size,
-    keeping_options,
-    lock_option,
     store_at,
+    writing_options,
     written_to,
 )
 from archiver.cli.streams import show
@@ -58,9 +56,7 @@ if TYPE_CHECKING:
 @option("--memory", type=Size(2**20), default="32MiB", help="Memory for all read buffers.")
 @option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total.")
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
-@beginning_options
-@lock_option("0s")
-@keeping_options
+@writing_options
 @output_options
 def copy(origin: str, place: str, **given: Any) -> None:
     """Copy an archive, or part of it, to another directory or bucket.

@@ -85,9 +85,11 @@ def lock_option(default: str) -> Callable[[F], F]:
     )
 
 
-def beginning_options(command: F) -> F:
-    """Options that say whether an archive is created where there is none."""
+def writing_options(command: F) -> F:
+    """Options of every command that puts backups into an archive."""
     for decorate in (
+        keeping_options,
+        lock_option("0s"),
         option(
             "--require-archive",
             is_flag=True,

@@ -18,11 +18,9 @@ from archiver.cli.options import (
 )
 from archiver.cli.params import Count, Size, Word
 from archiver.cli.places import (
-    beginning_options,
     check_part_size,
-    keeping_options,
-    lock_option,
     store_at,
+    writing_options,
     written_to,
 )
 from archiver.cli.sources import (
@@ -94,9 +92,7 @@ def download_options(command: F) -> F:
 @engine_options
 @option("--dry-run", is_flag=True, help="Show what would be downloaded; write nothing.")
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
-@beginning_options
-@lock_option("0s")
-@keeping_options
+@writing_options
 @max_age_option
 @output_options
 def pull(place: str, **given: Any) -> None:
