@@ -229,6 +229,12 @@ def tls_context() -> ssl.SSLContext:
     return _context("SSL_CERT_FILE", clean_variable(os.environ, "SSL_CERT_FILE"), _folder())
 
 
+def authorities() -> str:
+    """Where the authorities are that are trusted."""
+    file, default = clean_variable(os.environ, "SSL_CERT_FILE"), ssl.get_default_verify_paths()
+    return f"the system and {file}" if file else default.cafile or default.capath or "the system"
+
+
 def check_authorities(file: str, variable: str) -> str:
     """Returns ``file``, the value of ``variable``. Raises UsageError if it has no certificates."""
     _context(variable, file, _folder())

@@ -33,6 +33,11 @@ class Secret:
         raise TypeError("a secret cannot be pickled")
 
 
+def masked(key_id: str) -> str:
+    """The ends of an access key's id, by which its owner knows it."""
+    return f"{key_id[:4]}…{key_id[-4:]}" if len(key_id) > 12 else "…"
+
+
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
     """The URL of one object, whose query grants access to it until it expires.

@@ -34,6 +34,7 @@ _SECTIONS: Final = {
         "config": "Check archiver.toml, show what its jobs run, or print its JSON Schema.",
         "ack": "Acknowledge a backup that failed for good.",
         "uploads": "List or abort unfinished multipart uploads.",
+        "doctor": "Check what a pull and a drill need, and say what to do.",
         "emulate": "Serve a directory as the vendor's API and object store would.",
         "completion": "Print the completion script for a shell.",
     },

@@ -34,10 +34,9 @@ KEEPING = ("s3_storage_class", "s3_sse", "s3_lock_until", "s3_lock_days", "s3_lo
 _NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
-def bucket_options(command: F) -> F:
-    """Options to reach a bucket."""
+def address_options(command: F) -> F:
+    """Where a bucket is."""
     for decorate in (
-        retry_option,
         option(
             "--s3-addressing",
             type=Word(["auto", "path", "virtual"]),
@@ -54,6 +53,16 @@ def bucket_options(command: F) -> F:
     return command
 
 
+def bucket_options(command: F) -> F:
+    """Options to reach a bucket."""
+    return address_options(retry_option(command))
+
+
+sse_option = option(
+    "--s3-sse", metavar="ALGORITHM", help="Encryption: AES256, aws:kms or aws:kms:KEY."
+)
+
+
 def keeping_options(command: F) -> F:
     """Options to reach a bucket, and for what is written to it."""
     for decorate in (
@@ -64,7 +73,7 @@ def keeping_options(command: F) -> F:
         ),
         option("--s3-lock-days", type=Count(1, 36500), help="Lock objects for this many days."),
         option("--s3-lock-until", type=Moment(), help="Lock objects until this time (UTC)."),
-        option("--s3-sse", metavar="ALGORITHM", help="Encryption: AES256, aws:kms or aws:kms:KEY."),
+        sse_option,
         option(
             "--s3-storage-class",
             metavar="CLASS",

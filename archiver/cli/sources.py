@@ -196,9 +196,9 @@ class SourceOptions:
         from archiver.sources.alibaba.quotas import Quotas
         from archiver.sources.session import open_session
 
-        way, home = self.way, _home()
+        way, folder = self.way, home()
         async with open_session() as session:
-            chain = default_chain(session, os.environ, home, proxies=way.proxies)
+            chain = default_chain(session, os.environ, folder, proxies=way.proxies)
             async with FleetSource(
                 chain.get,
                 self.asked_regions(),
@@ -209,7 +209,7 @@ class SourceOptions:
                 observer=observer,
                 proxies=way.proxies,
                 allow_hosts=way.allow_hosts,
-                cache_folder=cache_folder(os.environ, home),
+                cache_folder=cache_folder(os.environ, folder),
                 refresh=self.refresh,
             ) as source:
                 yield source
@@ -307,7 +307,7 @@ async def keep_descriptions(
         record(logging.WARNING, "not_described", text, None, {"error": str(error)})
 
 
-def _home() -> Path | None:
+def home() -> Path | None:
     """The home directory; None for a user without a name if HOME is not set."""
     try:
         return Path.home()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -178,6 +179,11 @@ class Emulator:
 
     async def _serve_api(self, request: web.Request) -> web.Response:
         self.tally.api_calls += 1
+        response = await self._respond(request)
+        response.headers["Date"] = formatdate(self._clock(), usegmt=True)
+        return response
+
+    async def _respond(self, request: web.Request) -> web.Response:
         dice = self._dice
         await asyncio.sleep(dice.faults.latency)
         try:

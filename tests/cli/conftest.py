@@ -24,7 +24,7 @@ class Result:
 Run = Callable[..., Awaitable[Result]]
 
 # The commands that ask the vendor.
-NAMES = ("PULL", "BACKUP", "INSTANCES", "LS", "STATUS", "VERIFY")
+NAMES = ("PULL", "BACKUP", "DOCTOR", "INSTANCES", "LS", "STATUS", "VERIFY")
 
 
 @pytest.fixture

@@ -318,6 +318,9 @@ CASES = (
     Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor started",),
          an_old_backup),
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
+    # doctor
+    Case("doctor: nothing", ("doctor",), 2, ("nothing to check",)),
+    Case("doctor: nobody", ("doctor", *NOWHERE), 5, ("fix first: endpoint",)),
     # status
     Case("status: nothing", ("status",), 2, ("missing argument: ARCHIVE... (see",)),
     Case("status: no archive", ("status", "nowhere"), 2, ("no archive here",)),

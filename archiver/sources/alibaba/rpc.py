@@ -5,6 +5,7 @@ ACS3-HMAC-SHA256 (see :mod:`archiver.sources.alibaba.signing`).
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -108,6 +110,8 @@ class RpcClient:
         host = self._url.raw_host or ""
         proxies = proxies or Proxies.from_environment(os.environ)
         self._proxy: Final = proxies.between(self._url.scheme, host, self._url.port)
+        # How far this clock was ahead of the endpoint's at its last response; NaN if unknown.
+        self.seconds_ahead = math.nan
 
     @property
     def origin(self) -> URL:
@@ -145,6 +149,7 @@ class RpcClient:
         if isinstance(response, ArchiverError):
             response.message = f"{subject}: {response.message}"
             raise response
+        self.seconds_ahead = self._clock() - _time_of(response.headers)
         decoded = _decode(response.body)
         if response.status == 200 and decoded is not None:
             return decoded
@@ -303,6 +308,14 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_RESPONSE_BYTES:
             raise SourceError(f"the API's response is larger than {MAX_RESPONSE_BYTES} bytes")
     return bytes(body)
+
+
+def _time_of(headers: Mapping[str, str]) -> float:
+    """The ``Date`` of a response in seconds since the epoch; NaN if it has none."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return math.nan
 
 
 def _decode(body: bytes) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from archiver.stores.s3.listing import Listed, list_keys
 from archiver.stores.s3.multipart import MAX_COPY_BYTES, MultipartUploads
 from archiver.stores.s3.options import S3Options
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
+from archiver.stores.s3.protection import Protection, protection
 
 # What reading the body of a response raises.
 _BODY_ERRORS = (HTTPError, BotoCoreError, OSError)
@@ -75,6 +76,10 @@ class Bucket:
     def before_each_write(self, check: Callable[[str], None]) -> None:
         """See :meth:`S3Client.before_each_write`."""
         self._client.before_each_write(check)
+
+    def protection(self, key: str) -> Protection:
+        """See :func:`archiver.stores.s3.protection.protection`."""
+        return protection(self._client, key)
 
     def with_own_connections(self) -> "Bucket":
         """The same bucket over separate connections, without retries. All calls return the same

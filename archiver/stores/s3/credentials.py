@@ -80,6 +80,17 @@ def shared_session(url: str) -> Any:  # noqa: ANN401 - botocore has no types
         return session
 
 
+def owner(url: str) -> tuple[str, str] | None:
+    """How the access key was found, in botocore's word, and its id; None where none was. Raises
+    UsageError, StoreForbidden."""
+    session = shared_session(url)
+    with _guard, _credential_errors(url):
+        credentials = session.get_credentials()
+        if credentials is None:
+            return None
+        return credentials.method, credentials.get_frozen_credentials().access_key
+
+
 def _check_key(url: str, name: str, value: str | None) -> None:
     """Raise StoreForbidden for characters that no key has: they would break the header that carries
     the key, and the client would quote that. A secret is never sent, and some stores allow any
