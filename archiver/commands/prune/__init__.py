@@ -1,0 +1,1 @@
+"""``archiver prune``: removes backup sets that a retention policy keeps no longer."""
