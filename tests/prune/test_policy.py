@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.commands.prune.policy import Policy, PruneSet, State, plan
+from archiver.commands.prune.policy import Policy, PruneSet, plan
+from archiver.commands.status.judge import SetState
 
 NEWEST = datetime(2026, 11, 28, 2, 15, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def one(start: datetime, state: State = State.COMPLETE, *, is_log: bool = False) -> PruneSet:
+def one(start: datetime, state: SetState = SetState.COMPLETE, *, is_log: bool = False) -> PruneSet:
     kind = "log" if is_log else "1"
     return PruneSet(f"r-bp1/{start:%Y/%m/%Y%m%dT%H%M%SZ}-{kind}", start, 1000, state, is_log)
 
@@ -63,20 +64,20 @@ def test_what_somebody_holds_stays_and_what_passed_a_drill() -> None:
 
 def test_nothing_goes_that_is_older_than_damage() -> None:
     sets = daily(6)
-    sets[2] = one(sets[2].started_at, State.DAMAGED)
+    sets[2] = one(sets[2].started_at, SetState.DAMAGED)
     assert kept(sets, Policy(last=1)) == [0, 2, 3, 4, 5]
 
 
 def test_what_is_incomplete_stays_until_a_newer_one_is_complete() -> None:
     sets = daily(6)
-    sets[0] = one(sets[0].started_at, State.INCOMPLETE)
-    sets[3] = one(sets[3].started_at, State.INCOMPLETE)
+    sets[0] = one(sets[0].started_at, SetState.INCOMPLETE)
+    sets[3] = one(sets[3].started_at, SetState.INCOMPLETE)
     assert kept(sets, Policy(last=2)) == [0, 1, 2]
     assert kept(sets, Policy(within=2 * DAY)) == [0, 1, 2, 3]
 
 
 def test_only_incomplete_sets_all_stay() -> None:
-    sets = [one(NEWEST - number * DAY, State.INCOMPLETE) for number in range(3)]
+    sets = [one(NEWEST - number * DAY, SetState.INCOMPLETE) for number in range(3)]
     assert kept(sets, Policy(last=1)) == [0, 1, 2]
 
 
@@ -97,7 +98,7 @@ def test_an_empty_policy() -> None:
 def reference(sets: list[PruneSet], policy: Policy) -> set[str]:
     """What stays of complete and other dumps, said another way."""
     whole = sorted(
-        (each for each in sets if each.state is State.COMPLETE),
+        (each for each in sets if each.state is SetState.COMPLETE),
         key=lambda each: (each.started_at, each.key),
     )
     stays = {each.key for each in whole[-1:]} | {
@@ -107,7 +108,7 @@ def reference(sets: list[PruneSet], policy: Policy) -> set[str]:
         stays |= {
             each.key
             for each in sets
-            if each.state is not State.DAMAGED
+            if each.state is not SetState.DAMAGED
             and each.started_at >= whole[-1].started_at - policy.within
         }
     formats = [
@@ -123,7 +124,7 @@ def reference(sets: list[PruneSet], policy: Policy) -> set[str]:
             for _, members in groupby(whole, lambda each: each.started_at.strftime(text))  # noqa: B023
         ]
         stays |= set(groups[len(groups) - min(count, len(groups)) :])
-    damaged = [each for each in sets if each.state is State.DAMAGED]
+    damaged = [each for each in sets if each.state is SetState.DAMAGED]
     if damaged:
         last = max((each.started_at, each.key) for each in damaged)
         stays |= {each.key for each in sets if (each.started_at, each.key) <= last}
@@ -131,14 +132,14 @@ def reference(sets: list[PruneSet], policy: Policy) -> set[str]:
     stays |= {
         each.key
         for each in sets
-        if each.state is State.INCOMPLETE
+        if each.state is SetState.INCOMPLETE
         and (newest is None or (each.started_at, each.key) > newest)
     }
     return stays
 
 
 MINUTES = st.integers(0, 3 * 366 * 24 * 60)
-STATES = st.sampled_from([State.COMPLETE] * 8 + [State.INCOMPLETE, State.DAMAGED])
+STATES = st.sampled_from([SetState.COMPLETE] * 8 + [SetState.INCOMPLETE, SetState.DAMAGED])
 COUNTS = st.integers(0, 5)
 
 
@@ -156,7 +157,7 @@ COUNTS = st.integers(0, 5)
     ),
 )
 def test_it_is_what_a_plain_reference_says(
-    history: list[tuple[int, State]], policy: Policy
+    history: list[tuple[int, SetState]], policy: Policy
 ) -> None:
     sets = [one(NEWEST - timedelta(minutes=minute), state) for minute, state in history]
     decisions = plan(sets, policy)

@@ -18,18 +18,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
+from archiver.commands.status.judge import SetState
 from archiver.words import age
-
-
-class State(StrEnum):
-    """Whether a set can be restored."""
-
-    COMPLETE = "complete"
-    INCOMPLETE = "incomplete"
-    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +31,7 @@ class PruneSet:
     key: str
     started_at: datetime
     size: int
-    state: State = State.COMPLETE
+    state: SetState = SetState.COMPLETE
     is_log: bool = False
 
 
@@ -95,10 +87,10 @@ def plan(
     """
     dumps = sorted((one for one in sets if not one.is_log), key=_age, reverse=True)
     reasons: dict[str, list[str]] = defaultdict(list)
-    whole = [one for one in dumps if one.state is State.COMPLETE]
+    whole = [one for one in dumps if one.state is SetState.COMPLETE]
     since = whole[0].started_at - policy.within if whole and policy.within is not None else None
     for one in sets:
-        if since is not None and one.started_at >= since and one.state is not State.DAMAGED:
+        if since is not None and one.started_at >= since and one.state is not SetState.DAMAGED:
             reasons[one.key].append(f"within {age(policy.within or timedelta())}")
     for name, keys in _by_rule(whole, policy).items():
         for number, key in enumerate(keys, start=1):
@@ -138,11 +130,11 @@ def _by_rule(whole: Sequence[PruneSet], policy: Policy) -> dict[str, list[str]]:
 
 def _protect(dumps: Sequence[PruneSet], reasons: dict[str, list[str]], passed: str | None) -> None:
     """Note what stays whatever the policy says."""
-    damaged = next((one for one in dumps if one.state is State.DAMAGED), None)
+    damaged = next((one for one in dumps if one.state is SetState.DAMAGED), None)
     for one in dumps:
         if one.key == passed:
             reasons[one.key].append("the newest that passed a drill")
-        if one.state is State.DAMAGED:
+        if one.state is SetState.DAMAGED:
             reasons[one.key].append("it is damaged, and not repaired")
         elif damaged is not None and _age(one) < _age(damaged):
             reasons[one.key].append(f"{damaged.key}, which is newer, is damaged")
@@ -151,9 +143,9 @@ def _protect(dumps: Sequence[PruneSet], reasons: dict[str, list[str]], passed: s
 def _incomplete(dumps: Sequence[PruneSet], reasons: dict[str, list[str]]) -> None:
     """Keep what is incomplete until a newer one is complete."""
     for one in dumps:
-        if one.state is State.COMPLETE:
+        if one.state is SetState.COMPLETE:
             return
-        if one.state is State.INCOMPLETE:
+        if one.state is SetState.INCOMPLETE:
             reasons[one.key].append("no newer set is complete")
 
 
@@ -171,7 +163,7 @@ def _logs(
             continue
         place = bisect_right(starts, log.started_at) - 1
         own = [*reasons.get(log.key, ())]
-        if log.state is State.DAMAGED:
+        if log.state is SetState.DAMAGED:
             own.append("it is damaged, and not repaired")
         if place >= 0 and reasons.get(oldest_first[place].key):
             own.append(f"it continues {oldest_first[place].key}")
