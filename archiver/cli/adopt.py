@@ -69,6 +69,7 @@ async def _adopt(
     from archiver.cli.watching import Watch, remarks, watched
     from archiver.commands.adopt.run import adopt as adopt_files
     from archiver.commands.pull.plan import PullOptions
+    from archiver.events import Unfinished
     from archiver.transfer.engine import TransferOptions
 
     check_part_size(place, given["part_size"])
@@ -84,6 +85,7 @@ async def _adopt(
     )
 
     async def work(watch: Watch) -> list[str]:
+        watch.unprinted = (Unfinished,)  # NotTaken names the file, and says why
         files = store_at(origin, given, watch)
         archive = written_to(store_at(place, given, watch), given)
         instance, patterns = given["instance"], given["patterns"]

@@ -45,6 +45,8 @@ class Watch:
     verbosity: int
     as_json: bool
     dry_run: bool
+    # Kinds of events that are counted and not printed, since another one says the same better.
+    unprinted: tuple[type[Event], ...] = ()
     so_far: Summary = field(default_factory=Summary)
     # By the reason of a failure: the first backup, and how many more.
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -110,6 +112,8 @@ class Watch:
         return len(names) > _LINES_ALIKE
 
     def _print(self, event: Event) -> None:
+        if isinstance(event, self.unprinted):
+            return
         if isinstance(event, NothingListed) and self._is_one_of_many(
             "no backups:", event.instance_id
         ):

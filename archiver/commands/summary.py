@@ -31,9 +31,9 @@ class Summary:
 
     ``acknowledged`` are sets and backups that are no failures for that: by the subject of what was
     acknowledged, and the identity of the backup, where it is about one.
-    ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
+    ``kept`` are the bytes of files that are not stored yet and a later run goes on with, by the
     backup's identity. ``starts`` are by instance when the last few sets of dumps began that were
-    held or came home, the newest last. ``made`` counts instances whose backup on demand is made.
+    held or archived, the newest last. ``made`` counts instances whose backup on demand is made.
     ``not_backed_up`` are instances of which the source makes no backups, and why.
     """
 
@@ -55,7 +55,7 @@ class Summary:
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
     starts: dict[str, list[datetime]] = field(default_factory=dict)
     not_backed_up: dict[str, str] = field(default_factory=dict)
-    _came_later: bool = False  # something came home after a failure
+    _came_later: bool = False  # something was archived after a failure
 
     def __call__(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - a table
         """Observe."""

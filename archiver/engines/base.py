@@ -1,4 +1,4 @@
-"""What an engine must do: bring home the backups that a pull has planned.
+"""What an engine must do: archive the backups that a pull has planned.
 
 The pull lists, plans, holds the locks, and writes what concerns a whole set or month. An engine
 downloads one backup, or a batch of small ones, and stores them with their records.
@@ -19,7 +19,7 @@ Settled = Callable[[Stored | None], None]
 
 
 class Engine(Protocol):
-    """Brings backups home, any number at once. The locks of their instances are held."""
+    """Archives backups, any number at once. The locks of their instances are held."""
 
     @property
     def batches(self) -> int:

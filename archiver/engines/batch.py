@@ -14,7 +14,7 @@ from archiver.transfer.small import Fill
 def download_together(
     archive: Archive, fills: Iterator[tuple[Transfer, int, Fill]]
 ) -> list[Stored | None]:
-    """Fill a staging with each, then commit all of them; None for one that is not home.
+    """Fill a staging with each, then commit all of them; None for one that is not stored.
 
     Blocks, and raises what ends the run. Anything else is left to who tries it again, alone: a lock
     that was lost, too, which ends the transfers of one instance among those of a batch.

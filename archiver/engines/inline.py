@@ -1,4 +1,4 @@
-"""Brings backups home in this process."""
+"""Downloads backups in this process."""
 
 import functools
 from collections.abc import AsyncGenerator, Sequence
@@ -69,7 +69,7 @@ class Inline:
         return transfer, stored
 
     async def _commit(self, transfer: Transfer, size: int, staging: Staging) -> Commit:
-        """What brings one backup home: an object that lies there unrecorded, if the source proves
+        """What archives one backup: an object that lies there unrecorded, if the source proves
         it, or what is fetched into ``staging``."""
         documents = functools.partial(self._archive.documents, transfer)
         present = await measure_present(self._archive.store, staging, is_log=transfer.backup.is_log)

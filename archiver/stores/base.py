@@ -212,6 +212,11 @@ class Store(Protocol):
         """What to check when no archive is found here."""
         ...
 
+    async def check_exists(self) -> None:
+        """Raises UsageError where there is no such directory, or nothing with this prefix;
+        StoreError."""
+        ...
+
     async def obstacle(self) -> str | None:
         """Why an archive should not be created here, in words that follow "there is no archive
         here, and"; None when the store is new or empty. Raises StoreError."""

@@ -455,11 +455,29 @@ async def test_a_dry_run_writes_nothing(place: Path, archive: Archive, tmp_path:
 # Places that cannot be any
 
 
-async def test_a_place_without_backups(place: Path, archive: Archive, tmp_path: Path) -> None:
-    for empty in (place, tmp_path / "nowhere"):
-        done = await bring(empty, archive)
-        assert done.summary.exit_code == 1
-        assert "there is no file that is a backup by its name" in done.failed[0]
+async def test_a_place_without_backups(place: Path, archive: Archive) -> None:
+    done = await bring(place, archive)
+    assert done.summary.exit_code == 1
+    assert "there is no file that is a backup by its name" in done.failed[0]
+
+
+async def test_a_directory_to_adopt_that_does_not_exist(
+    place: Path, archive: Archive, tmp_path: Path
+) -> None:
+    file, link = place / "dump.rdb", tmp_path / "link"
+    put(file, dump(3000))
+    link.symlink_to(tmp_path / "nowhere")
+    for wrong in (tmp_path / "nowhere", file / "below", link):
+        with pytest.raises(UsageError, match=f"^no such directory: {wrong} ") as caught:
+            await bring(wrong, archive)
+        assert caught.value.hint == "check the path and that its disk is mounted"
+    with pytest.raises(UsageError, match="this is a file, and no directory") as caught:
+        await bring(file, archive)
+    assert caught.value.hint == f"name the directory that it is in: {place}"
+    # A link to a directory is one.
+    link.unlink()
+    link.symlink_to(place)
+    assert str(await bring(link, archive)) == "1 new, 0 held, 0 failed"
 
 
 async def test_no_archive_is_taken_for_a_place(

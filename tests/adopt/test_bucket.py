@@ -13,7 +13,7 @@ import pytest
 from anyio import to_thread
 
 from archiver import Archive, PullOptions, TransferOptions, adopt, events, verify
-from archiver.errors import FileChanged, IntegrityError
+from archiver.errors import FileChanged, IntegrityError, UsageError
 from archiver.stores.base import OpenedObject
 from archiver.stores.s3 import S3Options, S3Store
 from tests.adopt.made import dump
@@ -87,7 +87,7 @@ async def test_five_hundred_dumps_from_three_habits(
         assert done.summary.unfinished == 4
         assert done.summary.exit_code == 1
         assert done.failed[0].endswith("place/cron/dump-20260704.rdb.gz: "
-            "compressed files are not supported: decompress it")  # fmt: skip
+            "compressed files are not supported: decompress it first")  # fmt: skip
         left = [one for one in done.told if isinstance(one, events.NotTaken)]
         assert sorted(one.name.rpartition("/")[2] for one in left) == sorted(
             [*(name.rpartition("/")[2] for name in half), "temp-77.rdb", "0.txt and 599 more"]
@@ -115,6 +115,23 @@ async def test_five_hundred_dumps_from_three_habits(
     await upload(seaweed, bucket, {"cron/dump-20260701.rdb": whole})
     done = await bring(place_in(bucket, seaweed.endpoint), archive)
     assert str(done) == "1 new, 500 held, 1 failed"
+
+
+async def test_a_prefix_that_does_not_exist(
+    seaweed: SeaweedFS, bucket: str, archive: Archive
+) -> None:
+    await upload(seaweed, bucket, {"dump.rdb": dump(2000)})
+    for url, why in (
+        (f"s3://{bucket}/plcae", "nothing in this bucket with this prefix"),
+        (f"s3://{bucket}/place/dump.rdb", "nothing in this bucket with this prefix"),
+        (f"s3://{bucket}-2/place", "no such bucket"),
+    ):
+        with pytest.raises(UsageError, match=why) as caught:
+            await bring(S3Store(url, S3Options(endpoint=seaweed.endpoint)), archive)
+        assert caught.value.hint
+    await upload(seaweed, bucket, {"below/x.txt": b"x"})
+    place = S3Store(f"s3://{bucket}/place/below", S3Options(endpoint=seaweed.endpoint))
+    assert (await bring(place, archive)).summary.exit_code == 1
 
 
 class Disturbed(S3Store):

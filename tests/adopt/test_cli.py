@@ -34,6 +34,23 @@ async def test_again_and_again(run: Run, tmp_path: Path) -> None:  # noqa: F811 
     assert len(list((tmp_path / "restored").rglob("*.rdb"))) == 1
 
 
+async def test_a_file_that_is_not_finished_has_one_line(
+    run: Run, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    put(tmp_path / "place/temp-1.rdb", b"REDIS")
+    done = await run(*ADOPT, "--instance", "shop", "-v")
+    assert done.code == 0
+    [line] = [line for line in done.err.splitlines() if "temp-1.rdb" in line or "temp_1" in line]
+    assert line.startswith(f"not taken: {tmp_path}/place/temp-1.rdb: by its name it is still being")
+    assert "1 backup not finished yet" in done.err
+
+
+async def test_a_place_that_does_not_exist(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    done = await run(*ADOPT, "--instance", "shop")
+    assert (done.code, f"no such directory: {tmp_path}/place " in done.err) == (2, True)
+    assert not (tmp_path / "kept").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [

@@ -83,7 +83,7 @@ def test_nothing_of_a_multi_part_log_is_named_that_no_pattern_means() -> None:
 
 def test_a_compressed_shard_is_missing_in_its_set() -> None:
     assert read_name("prod-0003.rdb.gz", ()) == Left(
-        "compressed files are not supported: decompress it", "prod"
+        "compressed files are not supported: decompress it first", "prod"
     )
     assert read_name("prod-0003.rdb.part", ()) == Said("0003", "prod", is_unfinished=True)
     shards = (Pattern("{set}/{node}.rdb"),)

@@ -33,12 +33,12 @@ async def adopt(
     options: PullOptions | None = None,
     observer: events.Observer = events.ignore,
 ) -> Summary:
-    """Bring home every dump and log in ``place`` that the archive does not hold, as backups of
+    """Archive every dump and log in ``place`` that the archive does not hold, as backups of
     ``instance_id``. Nothing in ``place`` is changed.
 
     ``patterns`` say what the names mean (:mod:`archiver.sources.files.names`). Raises UsageError
-    for one that cannot be any, and where ``place`` is an archive, or lies in one or around it; and
-    what :func:`~archiver.commands.pull.run.pull` raises.
+    for one that cannot be any, and where ``place`` does not exist, is an archive, or lies in one or
+    around it; and what :func:`~archiver.commands.pull.run.pull` raises.
     """
     options = options or PullOptions()
     source = FileSource(place, patterns, observer)
@@ -49,6 +49,7 @@ async def adopt(
 
 
 async def _check_place(place: Store, archive: Archive) -> None:
+    await place.check_exists()
     if await Archive(place).check_format():
         raise UsageError(f"{place}: this is an archive", hint="archiver copy takes from it")
     above = await place.nearest_above(FORMAT_KEY, is_format)

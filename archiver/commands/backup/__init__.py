@@ -1,1 +1,1 @@
-"""Having backups made now, and bringing home exactly those."""
+"""Having backups made now, and archiving exactly those."""

@@ -1,7 +1,7 @@
-"""Each instance has a backup made, which is waited for; what is made comes home by a pull.
+"""Each instance has a backup made, which is waited for; a pull archives it.
 
-While some are still being made, others come home: one pull follows the other, each of all that is
-made by then.
+While some are still being made, others are archived: one pull follows the other, each of all that
+is made by then.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -64,7 +64,7 @@ async def backup(
     home: Home | None = None,
     clock: Clock | None = None,
 ) -> None:
-    """Have a backup made of each instance, wait for it, and pull it home.
+    """Have a backup made of each instance, wait for it, and pull it into the archive.
 
     ``left`` has, by instance, the ids of the jobs that an earlier run began, or none for a backup
     that is to be made. It is kept up to date, also when this is cancelled: what is done is removed,
@@ -102,7 +102,7 @@ class _Run:
         self._is_over = False
 
     async def all(self) -> None:
-        """The instances into the queue when they are made, and all that is there home."""
+        """The instances into the queue when they are made, and all of them into the archive."""
         send, receive = anyio.create_memory_object_stream[Made](len(self._left))
         async with receive, task_group() as group:
             group.start_soon(self._make_all, send)

@@ -141,7 +141,7 @@ class InstancePull:
         self._inventory: Final = Inventory(shared.archive.store, options.again | options.repaired)
         self._listed: Final[list[ListedSets]] = []
         self._unfinished: Final[set[str]] = set()
-        # By their stems, the backups that this run planned, and whether they are home: of an
+        # By their stems, the backups that this run planned, and whether they are archived: of an
         # instance that several queries list.
         self._home: Final[dict[str, bool]] = {}
         self._twice: Final[list[tuple[ListedSets, Transfer]]] = []

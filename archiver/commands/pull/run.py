@@ -32,7 +32,7 @@ from archiver.model import Query, Stored
 from archiver.sources.base import Source
 from archiver.transfer.small import SMALL_FOR_LARGE
 
-# So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
+# So many batches are listed ahead, some 4 KB a backup: the listing goes on meanwhile.
 _BATCHES_AHEAD = 32
 
 
@@ -44,7 +44,7 @@ async def pull(
     observer: events.Observer = events.ignore,
     engine: OpenEngine = inline,
 ) -> Summary:
-    """Bring home every backup that the queries list and the archive does not hold. ``engine``
+    """Archive every backup that the queries list and the archive does not hold. ``engine``
     downloads them: by default in this process.
 
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
@@ -158,14 +158,14 @@ class _Run:
         async with queue:
             async for first in queue:
                 async with self._alone:
-                    pass  # those that are not home have all begun: they do not pile up
+                    pass  # those that are not archived have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, engine.batch_size - 1)]
                 await self._download_batch(batch, engine, group)
 
     async def _download_batch(
         self, batch: Sequence[Planned], engine: Engine, group: TaskGroup
     ) -> None:
-        """Whatever of a batch is not home is tried again by itself, and holds up no other batch
+        """Whatever of a batch is not archived is tried again by itself, and holds up no other batch
         unless many are."""
         left = list(reversed(batch))
 

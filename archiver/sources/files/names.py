@@ -146,7 +146,7 @@ def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
     if not isinstance(said, Said):
         return said
     if suffixed and not suffixed["partial"]:
-        return Left("compressed files are not supported: decompress it", said.set_id)
+        return Left("compressed files are not supported: decompress it first", said.set_id)
     return replace(said, is_unfinished=bool(suffixed or _TEMPORARY.fullmatch(name)))
 
 

@@ -37,8 +37,9 @@ _OF_ONE_FILE = frozenset(
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BLOCK_BYTES = 64 * 1024
 LINK = "a symbolic link"
+FOLDER = "a folder"
 _KINDS = {
-    stat.S_IFDIR: "a folder",
+    stat.S_IFDIR: FOLDER,
     stat.S_IFLNK: LINK,
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -90,6 +91,16 @@ def kind_at(path: StrPath) -> str | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
     return kind_of(mode)
+
+
+def what_is_at(path: StrPath) -> str | None:
+    """What is at ``path``, or where its links lead, in words; None for nothing."""
+    with reading_errors(path):
+        try:
+            mode = os.stat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return kind_of(mode) or "a file"
 
 
 def kind_of(mode: int) -> str | None:

@@ -37,6 +37,7 @@ from archiver.errors import (
     StoreError,
     UnreadableObject,
     UnsafeInput,
+    UsageError,
 )
 from archiver.ids import is_instance_id
 from archiver.ignored_names import is_ignored
@@ -235,6 +236,16 @@ class LocalStore:
     @property
     def missing_hint(self) -> str:
         return "check the path and that its disk is mounted"
+
+    async def check_exists(self) -> None:
+        what = await in_thread(reading.what_is_at, self.root)
+        if what is None:
+            raise UsageError(f"no such directory: {self.root}", hint=self.missing_hint)
+        if what != reading.FOLDER:
+            raise UsageError(
+                f"{self.root}: this is {what}, and no directory",
+                hint=f"name the directory that it is in: {self.root.absolute().parent}",
+            )
 
     async def obstacle(self) -> str | None:
         return await in_thread(self._obstacle)

@@ -20,7 +20,7 @@ from typing import Final
 
 from archiver.concurrency import entered, for_each, in_thread
 from archiver.documents import MAX_BYTES, is_key
-from archiver.errors import ArchiverError, BadDocument, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject, UsageError
 from archiver.ids import is_instance_id
 from archiver.ignored_names import is_listed
 from archiver.model import Stored
@@ -30,6 +30,7 @@ from archiver.stores.commit import Commit, drive, sync_each
 from archiver.stores.loans import Borrowed, Loan
 from archiver.stores.s3.bucket import Bucket, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities, probe
+from archiver.stores.s3.errors import BucketMissing
 from archiver.stores.s3.layout import (
     QUARANTINE,
     STAGING,
@@ -147,6 +148,18 @@ class S3Store:
     @property
     def missing_hint(self) -> str:
         return "check the bucket and the prefix"
+
+    async def check_exists(self) -> None:
+        try:
+            first = await in_thread(next, self.bucket.listing(""), None)
+        except BucketMissing:
+            hint = self.missing_hint
+            raise UsageError(f"no such bucket: s3://{self.bucket.name}", hint=hint) from None
+        if first is None:
+            raise UsageError(
+                f"{self}: there is nothing in this bucket with this prefix",
+                hint=f"{self.missing_hint}; of a single object, name the prefix above it",
+            )
 
     async def obstacle(self) -> str | None:
         async with aclosing(self.entries("")) as entries:
