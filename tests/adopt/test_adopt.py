@@ -132,6 +132,26 @@ async def test_three_habits(place: Path, archive: Archive, tmp_path: Path) -> No
     assert (str(again), again.came) == ("0 new, 7 held, 0 failed", [])
 
 
+async def test_names_that_cron_and_logrotate_leave(
+    place: Path, archive: Archive, tmp_path: Path
+) -> None:
+    data = put(place / "dump.rdb-20261101", (DATA / "librdb__multiple_dbs.rdb").read_bytes())
+    put(place / "dump.rdb.20261102", dump(3000, 2, ctime=MADE))
+    put(place / "appendonly.aof.2026-11-03", LOG)
+    put(place / "dump.rdb.1", dump(3000, 3))
+    done = await bring(place, archive)
+    assert str(done) == "3 new, 0 held, 0 failed"
+    assert done.left.keys() == {"dump.rdb.1"}
+    kept = records(tmp_path)
+    assert [(one.started_at.day, one.object_key[-3:]) for _, one in sorted(kept.items())] == [
+        (3, "aof"), (1, "rdb"), (2, "rdb"),
+    ]  # fmt: skip
+    assert (tmp_path / "archive" / kept["dump.rdb-20261101"].object_key).read_bytes() == data
+    # The next rotation changes the number, and nothing else.
+    (place / "dump.rdb.1").rename(place / "dump.rdb.2")
+    assert str(await bring(place, archive)) == "0 new, 3 held, 0 failed"
+
+
 async def test_a_file_that_is_overwritten_is_another_backup(place: Path, archive: Archive) -> None:
     put(place / "dump.rdb", dump(4000, 1, ctime=MADE))
     assert str(await bring(place, archive)) == "1 new, 0 held, 0 failed"

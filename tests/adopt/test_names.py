@@ -43,6 +43,20 @@ NIGHT = datetime(2026, 11, 1, 3, tzinfo=UTC)
         ),
         # A time of day looks the same.
         ("prod-20261101-0300.rdb", Said(began=NIGHT)),
+        # Times that cron and logrotate append.
+        ("dump.rdb.20261101", Said(began=DAY)),
+        ("dump.rdb-20261101", Said(began=DAY)),
+        ("dump.rdb_2026-11-01", Said(began=DAY)),
+        ("dump.rdb.20261101-0300", Said(began=NIGHT)),
+        ("dump.rdb-20261101T030000Z", Said(began=NIGHT)),
+        ("appendonly.aof-20261101", Said(began=DAY)),
+        ("dump-20251231.rdb-20261101", Said(began=DAY)),
+        ("dump-20261101T0300.rdb", Said(began=NIGHT)),
+        ("dump.rdb-20261101.part", Said(began=DAY, is_unfinished=True)),
+        ("prod-0001.rdb-20261101", Said("0001", "prod-20261101T000000Z", DAY)),
+        ("dump.rdb.20261399", None),
+        ("dump.rdb.1764558000", None),
+        ("dump.rdb.bak", None),
         ("README.md", None),
         ("dump.rdb.sha256", None),
         ("rdb", None),
@@ -67,6 +81,24 @@ def test_what_is_left(name: str, why: str, is_folder: bool, patterns: tuple[Patt
     assert isinstance(left, Left)
     assert why in left.why
     assert left.is_folder == is_folder
+
+
+@pytest.mark.parametrize(
+    "name", ["dump.rdb.1", "dump-20261101.rdb.12", "prod-0001.rdb.1", "x.aof.2", "dump.rdb.3.gz"]
+)
+def test_a_name_that_each_rotation_changes(name: str) -> None:
+    left = read_name(name, ())
+    assert isinstance(left, Left)
+    assert (left.is_harmless, left.why.partition(":")[0]) == (
+        True,
+        "its number is another one after each rotation, so that it would be taken again and again",
+    )
+    assert read_name(name, (Pattern(name),)) == Said() or name.endswith(".gz")
+
+
+def test_a_compressed_file_with_a_date_after_its_name() -> None:
+    left = read_name("dump.rdb-20261101.gz", ())
+    assert left == Left("compressed files are not supported: decompress it first")
 
 
 @pytest.mark.parametrize("patterns", [(), (Pattern("*.rdb"), Pattern("*.aof"))])

@@ -21,11 +21,14 @@ _DIGITS: Final = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "j": 3, "y": 2
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _EXAMPLE = "such as '{node}-{time:%Y%m%d%H%M}.rdb'"
 
-_BACKUP: Final = re.compile(r".+\.(rdb|aof)", re.IGNORECASE)
+# logrotate and scripts append a date, or a number that is another one after each rotation.
+_ENDED = r"(?P<file>.+\.(?:rdb|aof))(?P<after>[-_.][0-9][0-9TZ_.:-]*)?"
+_BACKUP: Final = re.compile(_ENDED, re.IGNORECASE)
+_NUMBER: Final = re.compile(r"\.[0-9]{1,3}")
 # What redis-server calls a file that it has not written to its end; and what others add to a name.
 _TEMPORARY: Final = re.compile(r"temp-.*\.(rdb|aof)", re.IGNORECASE)
 _SUFFIXED: Final = re.compile(
-    r"(?P<path>.+\.(rdb|aof))\."
+    rf"(?P<path>{_ENDED})\."
     r"((?P<partial>tmp|temp|part|partial|filepart)|gz|gzip|zst|xz|bz2|lz4|zip)",
     re.IGNORECASE,
 )
@@ -136,7 +139,8 @@ def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
         read = (pattern.read(one) for pattern in patterns for one in (path, meant))
         said = next((one for one in read if one is not None), None)
     else:
-        said = _usual(name) if _BACKUP.fullmatch(name) else None
+        ended = _BACKUP.fullmatch(name)
+        said = _usual(ended["file"], ended["after"] or "") if ended else None
     if _MULTI_PART.fullmatch(name) and (said is not None or not patterns):
         return Left(
             "the files of a multi-part AOF (Redis 7) belong together, which is not supported: take "
@@ -150,15 +154,35 @@ def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
     return replace(said, is_unfinished=bool(suffixed or _TEMPORARY.fullmatch(name)))
 
 
-def _usual(name: str) -> Said:
-    """By the names that servers, scripts and vendors give. With other rules, files that an archive
-    has would be other backups, and be taken again."""
+def _usual(name: str, after: str) -> Said | Left | None:
+    """By the names that servers, scripts and vendors give, and what follows ``.rdb`` or ``.aof`` in
+    them. With other rules, files that an archive has would be other backups, and be taken again.
+    """
+    if _NUMBER.fullmatch(after):
+        return Left(
+            "its number is another one after each rotation, so that it would be taken again and "
+            "again: have it renamed with a date (logrotate's dateext)",
+            is_harmless=True,
+        )
     times = [(found, began) for found in _TIME.finditer(name) if (began := _time_of(found))]
     shard = _SHARD.fullmatch(name)
+    if after:
+        return _dated(shard, after)
     is_clock = shard is not None and any(found.end() > shard.end("set") for found, _ in times)
     if shard is not None and not is_clock:
         return Said(shard["node"], shard["set"])
     return Said(began=times[-1][1] if times else None)
+
+
+def _dated(shard: re.Match[str] | None, after: str) -> Said | None:
+    """A file whose name ends with a time. The shards of one snapshot have the same."""
+    found = _TIME.search(after)
+    began = None if found is None else _time_of(found)
+    if began is None:
+        return None
+    if shard is None:
+        return Said(began=began)
+    return Said(shard["node"], f"{shard['set']}-{format_compact(began)}", began)
 
 
 def _time_of(found: re.Match[str]) -> datetime | None:
