@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 # They run jobs, or no job would end, or they are for typing.
-_NOT_JOBS: Final = {"run", "config", "emulate", "completion"}
+_NOT_JOBS: Final = {"run", "config", "emulate", "completion", "man"}
 # How --help names an argument or option that is an archive.
 _ARCHIVES: Final = {"ARCHIVE", "SRC", "DST", "OTHER"}
 _READ_ONLY: Final = {"SRC", "OTHER"}

@@ -36,7 +36,8 @@ _SECTIONS: Final = {
         "uploads": "List or abort unfinished multipart uploads.",
         "doctor": "Check what a pull and a drill need, and say what to do.",
         "emulate": "Serve a directory as the vendor's API and object store would.",
-        "completion": "Print the completion script for a shell.",
+        "completion": "Install the completion for a shell, or print its script.",
+        "man": "Write the manual pages.",
     },
 }
 _COMMANDS: Final = [name for section in _SECTIONS.values() for name in section]

@@ -318,6 +318,8 @@ CASES = (
     Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor started",),
          an_old_backup),
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
+    # man
+    Case("man: no directory", ("man",), 2, ("--to",)),
     # doctor
     Case("doctor: nothing", ("doctor",), 2, ("nothing to check",)),
     Case("doctor: nobody", ("doctor", *NOWHERE), 5, ("fix first: endpoint",)),
