@@ -75,7 +75,7 @@ def doctor(place: str | None, **given: Any) -> None:
     \b
     Examples:
       archiver doctor ./backups --region cn-hangzhou
-      archiver doctor s3://offsite/redis --region cn-hangzhou --instance r-bp1zxszhcgatnx
+      archiver doctor s3://offsite/redis --region cn-hangzhou --json
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
