@@ -302,7 +302,7 @@ async def test_what_cannot_be_used_is_named_and_not_kept(
     put(place / "text.rdb", b"no dump at all\n" * 9)
     put(place / "empty.rdb", b"")
     put(place / "dump.rdb.gz", b"\x1f\x8b")
-    for name in ("manifest", "1.base.rdb", "1.incr.aof"):
+    for name in ("1.base.rdb", "1.incr.aof"):
         put(place / "appendonlydir" / f"appendonly.aof.{name}", dump(2000))
     put(place / "good.rdb", dump(4000, 2))
     put(place / "README", b"x")

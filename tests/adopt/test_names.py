@@ -73,7 +73,6 @@ def test_usual_names(name: str, said: Said | None) -> None:
         ("dump.rdb.gz", "compressed", False),
         ("x/appendonly.aof.1.base.rdb", "multi-part AOF", True),
         ("x/appendonly.aof.1.incr.aof", "multi-part AOF", True),
-        ("x/appendonly.aof.manifest", "multi-part AOF", True),
     ],
 )
 def test_what_is_left(name: str, why: str, is_folder: bool, patterns: tuple[Pattern, ...]) -> None:

@@ -32,7 +32,8 @@ _SUFFIXED: Final = re.compile(
     r"((?P<partial>tmp|temp|part|partial|filepart)|gz|gzip|zst|xz|bz2|lz4|zip)",
     re.IGNORECASE,
 )
-_MULTI_PART: Final = re.compile(r".+\.(manifest|[0-9]+\.(base|incr|history)\.(rdb|aof))")
+_MANIFEST: Final = re.compile(r"(?!temp-).+\.aof\.manifest")
+_OF_SEVERAL: Final = re.compile(r".+\.(manifest|[0-9]+\.(base|incr|history)\.(rdb|aof))")
 _SHARD: Final = re.compile(rf"(?P<set>{_WORD})-(?P<node>0[0-9]{{3}})\.rdb", re.IGNORECASE)
 # 20261101, 20261101T0300, 20261101-030000; 2026-11-01, 2026-11-01-03-00, 2026-11-01T03:00:00.
 _TIME: Final = re.compile(
@@ -131,7 +132,10 @@ class Pattern:
 
 def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
     """What the path of a file says, by the first pattern that matches, or by the usual names; None
-    for what is no backup by its name."""
+    for what is no backup by its name. The manifest of a log of several files stands for that log.
+    """
+    if _MANIFEST.fullmatch(path.rpartition("/")[2]):
+        path = path.rpartition(".")[0]
     suffixed = _SUFFIXED.fullmatch(path)
     meant = suffixed["path"] if suffixed else path
     name = meant.rpartition("/")[2]
@@ -141,10 +145,12 @@ def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
     else:
         ended = _BACKUP.fullmatch(name)
         said = _usual(ended["file"], ended["after"] or "") if ended else None
-    if _MULTI_PART.fullmatch(name) and (said is not None or not patterns):
+    if _OF_SEVERAL.fullmatch(name) and (said is not None or not patterns):
+        if name.startswith("temp-"):
+            return Left("by its name it is still being written", is_harmless=True)
         return Left(
-            "the files of a multi-part AOF (Redis 7) belong together, which is not supported: take "
-            "a dump of that server instead (BGSAVE)",
+            "the files of a multi-part AOF (Redis 7) belong together, and the manifest that says "
+            "how is not there",
             is_folder=True,
         )
     if not isinstance(said, Said):

@@ -4,8 +4,8 @@ A file is known by its path, its size and the time of its last change: one that 
 the same name is another backup.
 """
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -32,6 +32,15 @@ from archiver.sources.files.contents import (
     why_unfinished,
 )
 from archiver.sources.files.fields import read_backup
+from archiver.sources.files.multipart import (
+    MAX_MANIFEST_BYTES,
+    Joined,
+    JoinedFiles,
+    files_of,
+    is_manifest,
+    join,
+    names_in,
+)
 from archiver.sources.files.names import Left, Pattern, Said, read_name
 from archiver.stores.base import Entry, Opened, OpenedObject, Store
 from archiver.times import format_iso
@@ -71,6 +80,8 @@ class FileSource:
         self._patterns: Final = tuple(map(Pattern, patterns))
         self._observer: Final = logged(observer, OF_RUNS)
         self._now: Final = now
+        # By their versions, the logs of several files.
+        self._joined: Final[dict[str, Joined]] = {}
 
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
         """See Source: the oldest first. Raises BackupFailed where there is no backup at all."""
@@ -125,15 +136,56 @@ class FileSource:
         for folder in archives:
             self._left(instance_id, self._url(folder), "it is an archive: archiver copy reads it")
         found, whys = _Found(), dict[str, Refused]()
-        for entry in entries:
-            if not entry.key.startswith(tuple(archives)):
-                self._sort_out(instance_id, entry, found, whys)
+        files = [one for one in entries if not one.key.startswith(tuple(archives))]
+        for entry in await in_thread(self._join, instance_id, files, whys):
+            self._sort_out(instance_id, entry, found, whys)
         found.refused += whys.values()
         if found.others:
             first, more = self._url(found.others[0]), len(found.others) - 1
             name = f"{first} and {more:,} more" if more else first
             self._left(instance_id, name, "not named like a backup")
         return found
+
+    def _join(
+        self, instance_id: str, files: Sequence[Entry], whys: dict[str, Refused]
+    ) -> list[Entry]:
+        """The files, with those of each multi-part AOF as one; ``whys`` are those that cannot be
+        one. Blocks."""
+        by_key = {one.key: one for one in files}
+        for manifest in filter(is_manifest, files):
+            if read_name(manifest.key, self._patterns) is None:
+                continue
+            own = {key: by_key.pop(key) for key in files_of(manifest.key, by_key)}
+            try:
+                joined = self._joined_by(manifest, own)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                whys[manifest.key] = _refused(error, manifest, None)
+                continue
+            self._joined[joined.entry.version] = joined
+            by_key[manifest.key] = joined.entry
+            for key in own.keys() - {one.key for one in (manifest, *joined.parts)}:
+                why = "its manifest does not count it as a part of the log"
+                self._left(instance_id, self._url(key), why)
+        return list(by_key.values())
+
+    def _joined_by(self, manifest: Entry, own: Mapping[str, Entry]) -> Joined:
+        """Raises BackupFailed where a manifest cannot be followed; what ``open`` raises. Blocks."""
+        url, folder = self._url(manifest.key), manifest.key.rpartition("/")[0]
+        with self._open(manifest.key, manifest.version) as opened:
+            names = names_in(_read(opened, 0, min(opened.size, MAX_MANIFEST_BYTES)))
+        if names is None or manifest.size > MAX_MANIFEST_BYTES:
+            raise BackupFailed(f"{url}: this is no manifest of a log that is known")
+        prefix = f"{folder}/" if folder else ""
+        lacks = [one for one in names if f"{prefix}{one}" not in own]
+        if lacks:
+            raise BackupFailed(f"{url}: it names {lacks[0]}, which is not there")
+        parts = [own[f"{prefix}{one}"] for one in names]
+        no_file = next((one for one in parts if not one.is_file), None)
+        if no_file is not None:
+            raise BackupFailed(f"{self._url(no_file.key)}: it is {no_file.what}, and no file")
+        return join(manifest, parts)
 
     def _sort_out(
         self, instance_id: str, entry: Entry, found: _Found, whys: dict[str, Refused]
@@ -228,6 +280,15 @@ class FileSource:
 
     @contextmanager
     def _open(self, name: str, version: str) -> Generator[Opened, None, None]:
+        joined = self._joined.get(version)
+        if joined is not None:
+            with ExitStack() as stack:
+                every = [
+                    stack.enter_context(self._open(one.key, one.version))
+                    for one in (joined.manifest, *joined.parts)
+                ]
+                yield JoinedFiles(every[1:])
+            return
         url = self._url(name)
         with _errors(url), self._store.open(name) as opened:
             pinned = _Pinned(opened, version, url)
