@@ -118,8 +118,24 @@ async def test_an_unforeseen_error_is_not_taken_for_a_death(
         raise TimeoutError("unforeseen")
 
     monkeypatch.setattr(coordinator.run, "_do", fail)
-    with pytest.raises(RuntimeError, match="unforeseen"):
-        await coordinator.fetch("r-0")
+    result = await coordinator.fetch("r-0")
+    assert (result.unforeseen or "").startswith("TimeoutError: unforeseen (")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RecursionError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, OSError],
+)
+async def test_whatever_is_raised_comes_back(
+    error: type[BaseException], coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> object:
+        raise error("unforeseen")
+
+    monkeypatch.setattr(coordinator.run._does, "do", fail)
+    result = await coordinator.fetch("r-0")
+    assert (result.unforeseen or "").startswith(f"{error.__name__}: unforeseen (")
+    assert not coordinator.run.ended.done()  # the next task finds its loop
 
 
 async def test_each_run_keeps_its_own_requests(coordinator: Coordinator) -> None:

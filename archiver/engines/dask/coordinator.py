@@ -194,6 +194,8 @@ class Coordinator:
         if returned is None:
             return None
         result: Result = line.unpack(returned) if returned else Result(is_abandoned=True)
+        if result.unforeseen is not None:
+            raise RuntimeError(f"{result.unforeseen}, in the worker {place.address}")
         return result
 
     async def _opened(self, place: Place) -> Line | None:
@@ -214,7 +216,8 @@ class Coordinator:
         self._lines[place.address] = line
         error = await self._call(place, open_run, line.public, line.pack(settings))
         if error is not None:
-            raise UnusableCluster(f"the worker {place.address} cannot take part: {error}")
+            why = line.unpack(error)
+            raise UnusableCluster(f"the worker {place.address} cannot take part: {why}")
         return None if place.gone.is_set() else line
 
     async def _call(self, place: Place, function: Callable[..., object], *args: object) -> Any:  # noqa: ANN401

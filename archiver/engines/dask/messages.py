@@ -37,12 +37,13 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What came of a task: a value, or an error. ``is_abandoned``: the worker gave it up, because
-    it heard no more of its coordinator, or the run is over."""
+    it heard no more of its coordinator, or the run is over. ``unforeseen``: any other error."""
 
     value: Any = None
     error: ArchiverError | None = None
     happened: tuple[Any, ...] = ()
     is_abandoned: bool = False
+    unforeseen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -59,9 +60,9 @@ async def open_run(
     public: bytes,
     settings: bytes,
     dask_worker: Any,  # noqa: ANN401
-) -> ArchiverError | None:
+) -> bytes | None:
     """Begin to take part in a run, with the coordinator's end of the line and packed settings.
-    Returns an error where this worker cannot."""
+    Returns a packed error where this worker cannot."""
     address, loop = dask_worker.address, asyncio.get_running_loop()
     line = _LINES.pop((run, address))
     line.connect(public)
@@ -94,8 +95,14 @@ async def open_run(
     try:
         await asyncio.wrap_future(opened.ready)
     except ArchiverError as error:
-        return error
+        return line.pack(error)
     return None
+
+
+def _told(error: BaseException) -> str:
+    """An error that nobody foresaw, in a line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
 
 def work(run: str, sealed: bytes) -> bytes:
@@ -166,6 +173,8 @@ class _Run:
         threading.Thread(target=self._work, args=(settings,), name="archiver", daemon=True).start()
 
     def work(self, sealed: bytes) -> bytes:
+        # Whatever is raised comes back sealed: it may quote secrets, and if dask returned it, some
+        # errors would stop its client or its worker.
         try:
             job, subjects = self._line.unpack(sealed)
             doing = asyncio.run_coroutine_threadsafe(self._do(job, subjects), self._loop)
@@ -175,12 +184,10 @@ class _Run:
             return self._line.pack(doing.result()) if doing.done() else b""
         except InvalidTag:  # for this worker before it opened the run anew
             return b""
-        except (CancelledError, RuntimeError) as error:  # of a loop that is closed
-            if isinstance(error, RuntimeError) and not self._loop.is_closed():
-                raise
-            return b""
-        except OSError as error:  # dask raises such ones itself, for a worker that died
-            raise RuntimeError(repr(error)) from error
+        except BaseException as error:  # noqa: BLE001 - the coordinator gets it
+            if self._loop.is_closed() and isinstance(error, CancelledError | RuntimeError):
+                return b""
+            return self._line.pack(Result(unforeseen=_told(error)))
 
     def answered(self, answer: bytes) -> None:
         self._call(lambda: self._take(self._line.unpack(answer)))
@@ -198,9 +205,8 @@ class _Run:
                 runner.run(self._main(settings))
         except BaseException as error:  # noqa: BLE001 - the coordinator gets it
             if not self.ready.done():
-                # An OSError would be taken for the death of this worker.
-                why = UnusableCluster(repr(error)) if isinstance(error, OSError) else error
-                self.ready.set_exception(why)
+                is_told = isinstance(error, ArchiverError)
+                self.ready.set_exception(error if is_told else UnusableCluster(_told(error)))
         finally:
             self._forget(self)
             self.ended.set_result(None)
@@ -257,12 +263,16 @@ class _Run:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        value, error = None, None
+        value, error, unforeseen = None, None, None
         try:
             value = await self._does.do(job)
         except LoanLapsed:
             return Result(is_abandoned=True)
         except ArchiverError as raised:
             error = raised
+        except BaseException as raised:
+            if self._over.is_set():
+                raise
+            unforeseen = _told(raised)
         # Not what happened to the subjects of other tasks: their results may arrive earlier.
-        return Result(value, error, self._outbox.take(subjects))
+        return Result(value, error, self._outbox.take(subjects), unforeseen=unforeseen)
