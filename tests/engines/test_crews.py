@@ -1,15 +1,17 @@
 """Verify and drill by a dask cluster: the same findings, the same evidence, whoever dies."""
 
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import pytest
@@ -18,12 +20,14 @@ from archiver import Archive, LocalStore
 from archiver.commands.drill import find, process
 from archiver.commands.drill.options import DrillOptions
 from archiver.commands.drill.programs import check_programs
+from archiver.commands.drill.run import drill as drill_sets
 from archiver.commands.drill.set_trial import OpenSetTrial
-from archiver.errors import UnusableCluster
+from archiver.errors import ClusterLost, UnusableCluster
 from archiver.jobs import Workplace
 from tests.engines.conftest import FILES, Start
 from tests.engines.test_dask import ask
 from tests.servers.dask import DaskCluster
+from tests.servers.seaweedfs import SeaweedFS
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -186,6 +190,7 @@ async def test_a_set_that_kills_workers_did_not_pass_and_the_others_are_drilled(
     [file] = bad["files"]
     assert (file["object_key"], file["outcome"]) == (harm.key, "untried")
     assert "3 workers died while they worked on it" in file["reason"]
+    assert not bad["teardown"]["proven"]  # nobody was left to look
     assert len(evidence["sets"]) == FILES
     assert list(scratch.iterdir()) == []  # what the dead left is removed
 
@@ -388,6 +393,33 @@ async def test_what_killed_drills_left_on_the_machine_of_a_worker_is_removed(
         assert list(scratch.iterdir()) == []
 
 
+async def test_what_processes_left_is_removed_though_the_drill_failed(
+    archive: Path, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    killed = "from pathlib import Path; from archiver.commands.drill.workdir import open_workdir; "
+    killed += f"open_workdir(Path({str(scratch)!r}))"
+
+    async def lost(_: object) -> NoReturn:
+        raise ClusterLost("lost")
+
+    @asynccontextmanager
+    async def dying(*_: object) -> AsyncIterator[Any]:
+        await anyio.to_thread.run_sync(subprocess.run, [sys.executable, "-c", killed])
+        assert await anyio.to_thread.run_sync(os.listdir, scratch)
+        yield SimpleNamespace(at_once=1, do=lost)
+
+    with pytest.raises(ClusterLost):
+        await drill_sets(
+            Archive(LocalStore(archive)),
+            await find(),
+            DrillOptions(scratch=scratch),
+            open_crew=dying,  # type: ignore[arg-type]
+        )
+    assert list(scratch.iterdir()) == []
+
+
 async def test_another_archive_of_that_name_is_not_read(tmp_path: Path) -> None:
     place = tmp_path / "archive"
     place.mkdir()
@@ -425,3 +457,33 @@ async def test_what_cannot_be_used(
     assert (ended, "Traceback" in err) == (code, False)
     assert why in err
     assert evidence_of(archive) == []
+
+
+async def test_a_bucket_is_verified_and_drilled(
+    originals: dict[str, str], seaweed: SeaweedFS, bucket: str, s3_writer: None, start: Start,
+    start_any: Start, tmp_path: Path,
+) -> None:  # fmt: skip
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    place = f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint
+    by_dask = "--engine", "dask", "--processes", "2"
+    assert (await (await start(*place)).end())[0] == 0
+    verify = await start_any("verify", *place, *by_dask)
+    code, err = await verify.end()
+    assert (code, verify.lines[-1]["read"]) == (0, FILES), err
+    drill = ("drill", *place, "--spread", str(SETS), "--scratch", scratch, *by_dask)
+    run = await start_any(*drill)
+    code, err = await run.end()
+    assert (code, run.count("set_drilled")) == (0, SETS), err
+    killed = await start_any(*drill)
+    while not servers_in(scratch):
+        await anyio.sleep(0.01)
+    killed.process.kill()
+    await killed.process.wait()
+    with anyio.fail_after(60):
+        while servers_in(scratch):
+            await anyio.sleep(0.05)
+    next_one = await start_any(*drill)
+    code, err = await next_one.end()
+    assert code == 0, err
+    assert list(scratch.iterdir()) == []

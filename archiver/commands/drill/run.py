@@ -34,7 +34,7 @@ from archiver.commands.drill.selection import choose_sets
 from archiver.commands.drill.set_trial import OpenSetTrial, sweep
 from archiver.commands.drill.sets import CLOCK_SECONDS, SetDrill
 from archiver.commands.drill.words import OF_DRILLS
-from archiver.concurrency import for_each
+from archiver.concurrency import for_each, shielded
 from archiver.errors import ArchiverError, worst_exit_code
 from archiver.jobs import OpenCrew, here
 from archiver.logs import logged
@@ -105,16 +105,18 @@ async def drill(
     await sweep(options.scratch, observer)
     sets: dict[str, SetEvidence] = {}
     trial = OpenSetTrial(archive, tuple(programs), options, clock)
-    async with open_crew(trial, None, observer) as crew:
-        drilling = SetDrill(archive, options, folders, last_keys, began, crew, observer)
+    try:
+        async with open_crew(trial, None, observer) as crew:
+            drilling = SetDrill(archive, options, folders, last_keys, began, crew, observer)
 
-        async def drill_one(numbered: tuple[int, Folder]) -> None:
-            number, one = numbered
-            sets[one.key] = await drilling.drill(one, number, len(chosen))
+            async def drill_one(numbered: tuple[int, Folder]) -> None:
+                number, one = numbered
+                sets[one.key] = await drilling.drill(one, number, len(chosen))
 
-        await for_each(enumerate(chosen, 1), drill_one, crew.at_once)
-    if open_crew is not here:
-        await sweep(options.scratch, observer)  # what processes left that died meanwhile
+            await for_each(enumerate(chosen, 1), drill_one, crew.at_once)
+    finally:
+        if open_crew is not here:  # what processes left that died meanwhile, or were ended
+            await shielded(sweep(options.scratch, observer))
     # The monotonic clock measures the end, so that a drill cannot end before it began.
     finished = began + timedelta(seconds=max(0.0, clock() - ticks))
     _check_clock(finished, observer)

@@ -38,10 +38,11 @@ class SetJob:
 @dataclass(frozen=True, slots=True)
 class TriedSet:
     """The results of its files by the keys of their records; ``is_removed``: of what was restored
-    nothing is left."""
+    nothing is left. ``is_proven``: who tried it lived to see that."""
 
     files: Mapping[str, DrilledFile] = field(default_factory=dict)
     is_removed: bool = True
+    is_proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)

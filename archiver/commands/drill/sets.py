@@ -63,7 +63,7 @@ class SetDrill:
         backup_set = await read_set(self._archive, folder, self._folders)
         tried = await self._try_files(SetJob(backup_set, number, count))
         rpo = await self._rpo(backup_set)
-        found = self._judge(backup_set, tried.files, rpo, removed=tried.is_removed)
+        found = self._judge(backup_set, tried, rpo)
         self.exit_codes.update(one.exit_code for one in tried.files.values())
         self.exit_codes.update(one.exit_code for one in backup_set.damage)
         self._observer(SetJudged(found))
@@ -77,7 +77,7 @@ class SetDrill:
                 files[record.key] = file = failed_file(record, tried)
                 self._observer(FileTried(file.evidence))
                 self._observer(FileLeft(record.object_key, record.size))
-            return TriedSet(files)
+            return TriedSet(files, is_proven=False)
         if not self._reported_root and any(file.as_root for file in tried.files.values()):
             self._reported_root = True
             self._observer(ServerIsRoot())
@@ -86,12 +86,11 @@ class SetDrill:
     def _judge(
         self,
         backup_set: BackupSet,
-        results: Mapping[str, DrilledFile],
+        tried: TriedSet,
         rpo: evidence.Rpo,
-        *,
-        removed: bool,
     ) -> SetEvidence:
         """Return the evidence of the set, with its verdict."""
+        results = tried.files
         files = tuple(one.evidence for one in results.values())
         assertions = self._assertions(backup_set, results)
         comparison = self._comparison(backup_set, files)
@@ -118,8 +117,9 @@ class SetDrill:
             assertions=assertions,
             teardown=evidence.Teardown(
                 processes_gone=all(one.processes_gone for one in results.values()),
-                directories_gone=removed and all(one.directories_gone for one in results.values()),
-                proven=True,
+                directories_gone=tried.is_removed
+                and all(one.directories_gone for one in results.values()),
+                proven=tried.is_proven,
             ),
         )
 
