@@ -60,12 +60,14 @@ _NO_SUMS_HINT = (
 class Overview:
     """What is known of a month before any of its records is read: by its catalogue, the results of
     earlier verifies, and its SHA256SUMS, None where the catalogue knows what that says. ``listed``
-    are the names of the sets that are there."""
+    are the names of the sets that are there. ``is_unread``: SHA256SUMS is not there, or cannot
+    be read, and the store does not give the catalogue, which alone may tell what that named."""
 
     catalogue: Catalogue = EMPTY
     results: Mapping[str, Result] = field(default_factory=dict)
     sums: MonthSums | None = None
     listed: frozenset[str] = frozenset()
+    is_unread: bool = False
 
     def results_by_set(self) -> dict[str, dict[str, Result]]:
         """The results by the key of the set."""
@@ -83,8 +85,10 @@ class Overview:
     def is_witness(self) -> bool:
         """Whether the catalogue alone tells what SHA256SUMS named, which is gone or cannot be
         read."""
-        is_unread = self.sums is not None and self.sums.fault is not None
-        return self.catalogue.lacks_sums or (is_unread and bool(self.catalogue.named))
+        if self.is_unread or self.catalogue.lacks_sums:
+            return True
+        has_fault = self.sums is not None and self.sums.fault is not None
+        return has_fault and bool(self.catalogue.named)
 
     @property
     def has_lost_lines(self) -> bool:
@@ -465,9 +469,18 @@ async def overviews(
         if month.sums is None and _had_sums(month, catalogue, results):
             key = layout.sums_key(month.key)
             sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_NO_SUMS_HINT))
+        index = indexes.get(layout.index_key(month.key))
+        is_unread = isinstance(index, UnreadableObject) and not _is_readable(month, sums)
+        if is_unread and month.sums is None and isinstance(index, UnreadableObject):
+            sums = MonthSums(fault=index)
         names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
-        found.append(Overview(catalogue, results, sums, names))
+        found.append(Overview(catalogue, results, sums, names, is_unread))
     return found
+
+
+def _is_readable(month: Month, sums: MonthSums | None) -> bool:
+    """Whether there is a SHA256SUMS, and all of it can be read; ``sums`` is what was read of it."""
+    return month.sums is not None and sums is not None and sums.fault is None
 
 
 def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:

@@ -197,6 +197,8 @@ async def plan_seal(
 async def _present(store: Store, view: MonthView, *, is_repair: bool) -> bytes | None:
     """The SHA256SUMS of a month; None where there is none, or where a repair replaces one that the
     store does not give. Raises BadDocument, UnreadableObject, StoreError."""
+    if view.overview.is_unread and view.overview.sums_fault is not None:
+        raise view.overview.sums_fault  # nobody knows what it named
     try:  # whatever the listing shows: what it left out would be overwritten
         data = await store.read(layout.sums_key(view.key))
     except (BadDocument, UnreadableObject):

@@ -26,7 +26,7 @@ from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
-from archiver.errors import ArchiverError, BadDocument, UsageError
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject, UsageError
 from archiver.stores.scope import WHOLE
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb, write_rdb
@@ -354,6 +354,43 @@ async def test_a_set_that_is_lost_while_its_sha256sums_is_damaged(
     await _acknowledge(pulled.archive, *gone)
     mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
     assert (mended.exit_code, mended.not_repaired, sums.read_text()) == (0, [], "".join(kept))
+
+
+class _WithoutCatalogue(sample.ReadsOneByOne):
+    """A directory on a disk that does not give one file."""
+
+    async def read(self, key: str) -> bytes | None:
+        if key.endswith(layout.INDEX_NAME):
+            raise UnreadableObject(f"{key}: Input/output error")
+        return await super().read(key)
+
+
+@pytest.mark.parametrize("left", ["", "damaged"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_catalogue_that_cannot_be_read_may_tell_what_a_sha256sums_named(
+    instance: str, left: str, pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """It is neither written over nor taken for empty, whoever comes."""
+    sums, lost = pulled.sums(instance), pulled.objects(instance, DAYS[0])
+    _forget(vendor, DAYS[0])
+    for path in lost:
+        remove_node(path)
+    sums.write_text(left) if left else sums.unlink()
+    catalogue = sums.with_name(layout.INDEX_NAME)
+    before = catalogue.read_bytes()
+    broken = Opened(_WithoutCatalogue(pulled.root))
+    for _ in range(2):
+        found = await verify(broken)
+        assert pulled.key(sums) in {one.key for one in found.findings}
+        mended = await repair(broken, found, SourceSupplier(source))
+        assert pulled.key(sums) in {one.key for one in mended.not_repaired}
+        assert (await pull(source, broken, [everything(instance)])).exit_code != 0
+        assert catalogue.read_bytes() == before
+        assert (sums.read_text() if sums.exists() else "") == left
+    # Once the disk gives it, what it names is named.
+    mended = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    told = " ".join(str(one.error) for one in mended.not_repaired)
+    assert all(layout.backup_name(pulled.key(path)) in told for path in lost)
 
 
 @pytest.mark.parametrize("besides", ["here", "withdrawn", "cannot be read"])
