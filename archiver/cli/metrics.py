@@ -7,6 +7,7 @@ What a run cannot know any more, the time of the last success, is taken over fro
 
 import contextlib
 import importlib
+import math
 import os
 import tempfile
 import time
@@ -141,7 +142,8 @@ def last_success(path: Path, labels: Mapping[str, str]) -> float | None:
             return None
         for family in text_string_to_metric_families(path.read_text()):
             for sample in family.samples:
-                if sample.name == _SUCCESS and sample.labels == labels:
+                is_it = sample.name == _SUCCESS and sample.labels == labels
+                if is_it and math.isfinite(sample.value):
                     return float(sample.value)
     return None
 

@@ -103,7 +103,8 @@ async def test_a_file_that_cannot_be_written(run: Run, tmp_path: Path, path: str
 
 def test_an_old_file_that_is_damaged_says_nothing(tmp_path: Path) -> None:
     path, labels = tmp_path / "x.prom", {"command": "pull", "name": "x"}
-    for data in (b"", b"\xff\xfe", b"archiver_last_success_timestamp_seconds{", b"x 1\n" * 10):
+    nan = b'archiver_last_success_timestamp_seconds{command="pull",name="x"} NaN\n'
+    for data in (nan, b"", b"\xff\xfe", b"archiver_last_success_timestamp_seconds{", b"x 1\n" * 10):
         path.write_bytes(data)
         assert last_success(path, labels) is None
 

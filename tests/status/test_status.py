@@ -10,6 +10,7 @@ import pytest
 
 from archiver import Archive, LocalStore
 from archiver.archive.descriptions import keep
+from archiver.commands.status.facts import recent_drills
 from archiver.commands.status.judge import Limits
 from archiver.commands.status.run import Remote, status
 from archiver.emulator import Emulator
@@ -230,3 +231,18 @@ async def test_a_verify_and_a_drill_are_seen(run: Run, tmp_path: Path) -> None:
     assert after["verified_at"] is not None
     assert after["passed_at"] is not None
     assert (after["drill_passed"], causes(after)) == (True, {})
+
+
+def test_which_drills_are_read() -> None:
+    """The newest hundred, and of the last hundred days as many as there are instances."""
+
+    def keys(start: datetime, count: int, step: timedelta) -> list[str]:
+        times = [start - number * step for number in range(count)]
+        return [f"drills/{at:%Y/%m}/{at:%Y%m%dT%H%M%SZ}-abcdef.json" for at in times]
+
+    daily = keys(NOW, 300, DAY)
+    assert recent_drills(reversed(daily)) == daily[:101]
+    often = keys(NOW, 1500, HOUR)
+    assert recent_drills([*keys(NOW - 300 * DAY, 50, DAY), *often]) == often
+    assert len(recent_drills(keys(NOW, 5000, timedelta(minutes=1)))) == 2000
+    assert recent_drills([]) == []

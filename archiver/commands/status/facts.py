@@ -1,10 +1,11 @@
 """What an archive knows of each instance, for :mod:`.judge`. The source is not asked."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Final
 
 from archiver.archive import layout
@@ -22,9 +23,14 @@ from archiver.report.document import decode
 from archiver.report.evidence import Evidence, SetEvidence, Verdict
 from archiver.report.words import loaded_keys
 from archiver.stores.base import Store
+from archiver.times import format_compact, parse_compact
 
-# The newest documents of drills that are read; each instance has a note on the last it passed.
+# The documents of drills that are read: so many at once, and of the newest so many at least; more
+# where they are of these days before the newest, since each instance may have its own. Of what is
+# older, each instance has a note on the last drill that it passed.
 _DRILLS_READ: Final = 100
+_MOST_DRILLS: Final = 2000
+_DRILL_DAYS: Final = timedelta(days=100)
 # Instances whose results of verifies are read at once.
 _AT_ONCE: Final = 64
 
@@ -194,12 +200,30 @@ async def _read_drills(store: Store, wrong: list[ArchiverError]) -> Drills:
             drills.notes.add(entry.key)
         elif entry.hides is not None:
             wrong.append(entry.hides)
-    newest = sorted(keys)[-_DRILLS_READ:]
-    found = await store.read_many(newest)
-    for key in reversed(newest):
-        if (one := _evidence(key, found[key], wrong)) is not None:
-            drills.add(one)
+    newest = recent_drills(keys)
+    for first in range(0, len(newest), _DRILLS_READ):
+        some = newest[first : first + _DRILLS_READ]
+        found = await store.read_many(some)
+        for key in some:
+            if (one := _evidence(key, found[key], wrong)) is not None:
+                drills.add(one)
     return drills
+
+
+def recent_drills(keys: Iterable[str]) -> list[str]:
+    """The keys of the documents to read, newest first. Pure."""
+    newest = sorted(keys, reverse=True)[:_MOST_DRILLS]
+    if not newest:
+        return []
+    since = format_compact(_at(newest[0]) - _DRILL_DAYS)
+    return newest[:_DRILLS_READ] + [
+        key for key in newest[_DRILLS_READ:] if PurePosixPath(key).name >= since
+    ]
+
+
+def _at(key: str) -> datetime:
+    """When a drill ended, by the key of its document."""
+    return parse_compact(PurePosixPath(key).name.partition("-")[0])
 
 
 def _evidence(
