@@ -329,8 +329,8 @@ CASES = (
     Case("status: overdue", ("status", "archive"), 1, ("1 instance not well",), a_held_old_backup),
     Case("status: lost", ("status", "archive"), 1, ("1 instance not well",), a_lost_file),
     # adopt
-    Case("adopt: nothing", ("adopt", "other", "--instance", "shop", "--to", "archive"), 1,
-         ("no file that is a backup by its name",)),
+    Case("adopt: nothing", ("adopt", "other", "--instance", "shop", "--to", "archive"), 2,
+         ("no such directory",)),
     # copy
     Case("copy: no archive", COPY, 2, ("no archive here",)),
     Case("copy: nothing", COPY, 1, ("no backup matches the request",), nothing),

@@ -129,7 +129,7 @@ async def test_a_word_in_any_case(files: Path, run: Run) -> None:
         (("ls", "a", "--log-format", "json"), "--log-format needs --log-file"),
         (
             ("completion", "fihs"),
-            "SHELL: 'fihs' is not one of bash, zsh, fish; did you mean fish?",
+            "SHELL|install: 'fihs' is not one of bash, zsh, fish, install; did you mean fish?",
         ),
         (
             ("restore", "a", "--at", "noon"),

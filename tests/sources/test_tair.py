@@ -182,7 +182,7 @@ async def test_a_listing_that_never_settles_ends() -> None:
     async def handler(request: web.Request) -> web.Response:
         item = {"BackupStartTime": "2026-11-24T00:00:00Z", "BackupSize": 1}
         answer = {
-            "TotalCount": 31,
+            "TotalCount": 2,
             "PageNumber": int(request.query["PageNumber"]),
             "PageSize": 30,
             "Backups": {"Backup": [{**item, "BackupId": next(numbers)}]},
