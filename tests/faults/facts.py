@@ -21,6 +21,7 @@ from tests.faults.posix import Tree
 
 ARCHIVE = "archive"
 STAGING, QUARANTINE = ".staging/", ".quarantine/"
+DESCRIPTIONS = "instances/"
 _SUM = re.compile(r"([0-9a-f]{64})  ((?:[^/]+/)?[^/]+)")
 
 
@@ -115,7 +116,7 @@ def inspect(
         elif name == "index.jsonl":
             if not _is_whole_catalogue(data):
                 facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
-        elif key == "archive.json" or key.startswith(("verified/", "instances/")):
+        elif key == "archive.json" or key.startswith(("verified/", DESCRIPTIONS)):
             if not isinstance(parsed(data), dict):
                 facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
         else:

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.facts import (
     ARCHIVE,
+    DESCRIPTIONS,
     QUARANTINE,
     STAGING,
     Facts,
@@ -75,11 +76,13 @@ class Promises:
                 self.counts["noted"] += 1
 
     def exited(self, system: FileSystem) -> None:
-        """All that a reader sees is to stay, and what was put aside with it."""
+        """All that a reader sees is to stay, and what was put aside with it; but descriptions of
+        instances: one that a killed run left is not written again, and the next day's pull makes
+        it anew if it is lost."""
         self._at_exit = {
             key: data
             for key, data in archive_of(system.visible()).items()
-            if not key.startswith(".") or key.startswith(QUARANTINE)
+            if not key.startswith((".", DESCRIPTIONS)) or key.startswith(QUARANTINE)
         }
 
     def broken(self, files: Mapping[str, bytes], facts: Facts) -> Iterator[str]:

@@ -348,8 +348,8 @@ class Committing:
             await commit_file(store, file_of(PART))
             [entry] = [one async for one in store.entries("r-x/")]
             async with entered(store.open(entry.key)) as opened:
-                assert opened.version
-                assert entry.version in ("", opened.version)
+                # A proxy may drop the header that has it, and some listings have none.
+                assert "" in (entry.version, opened.version) or entry.version == opened.version
         assert entry.modified is not None
         assert abs(entry.modified - time.time_ns()) < timedelta(days=1).total_seconds() * 10**9
 
