@@ -139,6 +139,8 @@ async def _status(
 def _limits(given: Mapping[str, Any]) -> "Limits":
     from archiver.commands.status.judge import Limits
 
+    if given["as_json"] and given["format_"] != TEXT:
+        raise UsageError(f"--json and --format {given['format_']} cannot be combined")
     if given["critical"] < given["warning"]:
         raise UsageError("--critical is below --warning")
 

@@ -195,7 +195,7 @@ def ended(found: Sequence[Status], *, is_nagios: bool) -> Ended | None:
     if level is Level.OK:
         return None
     bad = sum(one.level is not Level.OK for status in found for one in status.judgements)
-    why = say(f"archiver: {times(bad, 'instance')} not well")
+    why = say(f"archiver: {times(bad, 'instance')} {'is' if bad == 1 else 'are'} not well")
     if is_nagios:
         return Ended(int(level), why)
     codes = {error.exit_code for error in wrong}

@@ -326,8 +326,8 @@ CASES = (
     # status
     Case("status: nothing", ("status",), 2, ("missing argument: ARCHIVE... (see",)),
     Case("status: no archive", ("status", "nowhere"), 2, ("no archive here",)),
-    Case("status: overdue", ("status", "archive"), 1, ("1 instance not well",), a_held_old_backup),
-    Case("status: lost", ("status", "archive"), 1, ("1 instance not well",), a_lost_file),
+    Case("status: overdue", ("status", "archive"), 1, ("instance is not well",), a_held_old_backup),
+    Case("status: lost", ("status", "archive"), 1, ("1 instance is not well",), a_lost_file),
     # adopt
     Case("adopt: nothing", ("adopt", "other", "--instance", "shop", "--to", "archive"), 2,
          ("no such directory",)),

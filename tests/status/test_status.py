@@ -89,7 +89,7 @@ async def test_what_is_said_of_a_fleet(run: Run, tmp_path: Path) -> None:
     assert (found["r-never"]["newest"], found["r-never"]["drill"]) == (None, None)
     assert found["r-weekly"]["interval_seconds"] == 7 * 86400
     assert found["r-shards"]["incomplete_sets"] == 1
-    assert (shown.code, shown.err) == (1, "archiver: 5 instances not well\n")
+    assert (shown.code, shown.err) == (1, "archiver: 5 instances are not well\n")
 
 
 async def test_for_people(run: Run, tmp_path: Path) -> None:
@@ -217,6 +217,9 @@ async def test_an_archive_without_instances_is_not_well(run: Run, tmp_path: Path
 
 
 async def test_limits_that_contradict_each_other(run: Run, tmp_path: Path) -> None:
+    both = await run("status", "archive", "--json", "--format", "nagios")
+    assert both.code == 2
+    assert both.err == "archiver: --json and --format nagios cannot be combined\n"
     shown = await run("status", "archive", "--warning", "3", "--critical", "2")
     assert (shown.code, shown.err) == (2, "archiver: --critical is below --warning\n")
 
